@@ -1,0 +1,74 @@
+"""The narrow waist between a sequence and whatever runs the physics.
+
+A sequence owns the clock, the schedule, autoreset and what is told. A backend owns ``num_envs`` streams of episodes
+and does as it is told: begin an episode of that task on these streams, step those, show what they see.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+Outcome = tuple[FloatArray, BoolArray, BoolArray]
+
+
+class Backend(Protocol):
+    """What a sequence asks of the thing that runs the physics.
+
+    Attributes:
+        num_envs: streams B.
+        single_observation_space: the observation of one stream, the same for every task.
+        single_action_space: the action of one stream, the same for every task.
+        exact_state: whether ``get_state`` and ``set_state`` give a bit-exact continuation.
+        episode_limit: longest possible episode in env steps over all tasks; None where unknown.
+        stream_at_work: the stream being stepped or reset while an error rises; None where all are stepped at once.
+    """
+
+    num_envs: int
+    single_observation_space: gym.Space[Any]
+    single_action_space: gym.Space[Any]
+    exact_state: bool
+    episode_limit: int | None
+    stream_at_work: int | None
+
+    def begin_life(self, seed: int) -> None:
+        """Forgets everything and seeds every source of randomness; the caller resets all streams next."""
+        ...
+
+    def set_tasks(self, tasks: IntArray) -> None:
+        """Changes the physics [B] of running episodes on the spot."""
+        ...
+
+    def reset(self, streams: IntArray, tasks: IntArray) -> None:
+        """Begins an episode of ``tasks[i]`` on stream i for each i of ``streams``; ``tasks`` is [B]."""
+        ...
+
+    def step(self, actions: npt.NDArray[Any], waiting: BoolArray | None) -> Outcome:
+        """Steps every stream that is not ``waiting`` [B] (None: all).
+
+        Returns:
+            Fresh arrays reward [B], terminated [B], truncated [B]; zero and False where waiting.
+        """
+        ...
+
+    def observations(self) -> Any:
+        """Returns a fresh batch, in the form ``gymnasium.vector`` gives, of what each stream sees now."""
+        ...
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns nested dicts of plain JSON values and arrays from which ``set_state`` continues exactly."""
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes up a state that ``get_state`` gave, in this or another process."""
+        ...
+
+    def close(self) -> None:
+        """Frees what is held outside Python."""
+        ...

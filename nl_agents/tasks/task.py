@@ -1,0 +1,124 @@
+"""What a sequence is made of: tasks, and suites of them with named presets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+
+from nl_agents.errors import UnknownNameError
+from nl_agents.tasks.backend import Backend
+from nl_agents.tasks.schedules import Constant, Schedule
+from nl_agents.tasks.sequence import Autoreset, InfoLevel, Switch, TaskSequence
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to be good at.
+
+    Args:
+        name: how logs and tables call it.
+        make: builds one env of it; called as ``make(**params)`` once per stream. None where a native backend runs it.
+        params: what sets this task apart, for ``make`` and for the reader.
+    """
+
+    name: str
+    make: Callable[..., gym.Env[Any, Any]] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One size of a suite.
+
+    Args:
+        doc: one line: what it is for.
+        steps: env steps over all streams of one life.
+        tasks: names of its tasks; the schedule's indices count in this order.
+        schedule: when which task is in force.
+        num_envs: streams the published tables use.
+    """
+
+    doc: str
+    steps: int
+    tasks: tuple[str, ...]
+    schedule: Schedule
+    num_envs: int = 16
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A ready task sequence with named presets.
+
+    Args:
+        name: how commands call it.
+        doc: one line: what changes and what it tests.
+        tasks: names of all tasks.
+        switch: what a switch does to running episodes.
+        presets: sizes by name.
+        default_preset: the size that the bare name means.
+        make_backend: builds the physics from (task names, num_envs, backend choice).
+    """
+
+    name: str
+    doc: str
+    tasks: tuple[str, ...]
+    switch: Switch
+    presets: Mapping[str, Preset]
+    default_preset: str
+    make_backend: Callable[[tuple[str, ...], int, str], Backend]
+
+    def preset(self, name: str | None = None) -> Preset:
+        """Returns a preset by name, the default without; UnknownNameError lists the near ones."""
+        name = name or self.default_preset
+        if name not in self.presets:
+            raise UnknownNameError(f"preset of {self.name}", name, self.presets)
+        return self.presets[name]
+
+    def sequence(
+        self,
+        preset: str | None = None,
+        *,
+        num_envs: int | None = None,
+        seed: int = 0,
+        schedule: Schedule | None = None,
+        info: InfoLevel = "hidden",
+        backend: str = "auto",
+        autoreset: Autoreset = "next-step",
+    ) -> TaskSequence:
+        """Builds the life of a preset; see ``nl_agents.envs.make_sequence`` for the arguments."""
+        size = self.preset(preset)
+        return TaskSequence(
+            self.make_backend(size.tasks, size.num_envs if num_envs is None else num_envs, backend),
+            size.tasks,
+            size.schedule if schedule is None else schedule,
+            seed=seed,
+            info=info,
+            switch=self.switch,
+            autoreset=autoreset,
+        )
+
+    def task_env(
+        self,
+        name: str,
+        num_envs: int = 16,
+        seed: int = 0,
+        *,
+        backend: str = "auto",
+        autoreset: Autoreset = "next-step",
+    ) -> TaskSequence:
+        """Builds the life that holds one task only: for experts and random references.
+
+        Args:
+            name: one of ``tasks``.
+            num_envs: streams.
+            seed: seed of the life.
+            backend: as in ``make_sequence``.
+            autoreset: as in ``make_sequence``.
+        """
+        if name not in self.tasks:
+            raise UnknownNameError(f"task of {self.name}", name, self.tasks)
+        physics = self.make_backend((name,), num_envs, backend)
+        return TaskSequence(physics, (name,), Constant(), seed=seed, switch=self.switch, autoreset=autoreset)
