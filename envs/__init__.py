@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from nl_agents.envs import cartpole_flip
+from nl_agents.envs import cartpole_flip, minigrid_recurring
 from nl_agents.errors import UnknownNameError
 from nl_agents.tasks import Preset, Schedule, Suite, TaskSequence
 from nl_agents.tasks.sequence import Autoreset, InfoLevel
 
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (cartpole_flip.SUITE,)}
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (cartpole_flip.SUITE, minigrid_recurring.SUITE)}
 
 
 def preset(name: str) -> tuple[Suite, Preset]:

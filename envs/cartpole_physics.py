@@ -59,6 +59,7 @@ class CartPoleBackend:
     """
 
     exact_state = True
+    switches_in_episode = True
     episode_limit: int | None = EPISODE_LIMIT
     stream_at_work: int | None = None
 

@@ -26,6 +26,7 @@ class Backend(Protocol):
         single_observation_space: the observation of one stream, the same for every task.
         single_action_space: the action of one stream, the same for every task.
         exact_state: whether ``get_state`` and ``set_state`` give a bit-exact continuation.
+        switches_in_episode: whether ``set_tasks`` works; if not, a task can only begin with an episode.
         episode_limit: longest possible episode in env steps over all tasks; None where unknown.
         stream_at_work: the stream being stepped or reset while an error rises; None where all are stepped at once.
     """
@@ -34,6 +35,7 @@ class Backend(Protocol):
     single_observation_space: gym.Space[Any]
     single_action_space: gym.Space[Any]
     exact_state: bool
+    switches_in_episode: bool
     episode_limit: int | None
     stream_at_work: int | None
 

@@ -72,6 +72,8 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         _check_choice("info", info, get_args(InfoLevel))
         _check_choice("switch", switch, get_args(Switch))
         _check_choice("autoreset", autoreset, get_args(Autoreset))
+        if switch == "in-episode" and not backend.switches_in_episode:
+            raise ValueError("these envs switch only with an episode: expected switch='next-reset', got 'in-episode'")
         self.backend, self.schedule = backend, schedule
         self.task_names = list(task_names)
         self.info_level: InfoLevel = info
