@@ -51,3 +51,7 @@ class CheckpointError(NlAgentsError, RuntimeError):
 
 class RunFolderError(NlAgentsError, RuntimeError):
     """A run folder that is missing, not empty, read-only, or not one of ours."""
+
+
+class ReferenceMissingError(NlAgentsError, LookupError):
+    """A lifelong figure that needs a random and an expert return per task, where none are stored."""

@@ -1,0 +1,7 @@
+"""Memory cores behind one contract: state in, state out, time first."""
+
+from __future__ import annotations
+
+from nl_agents.memory.base import MemoryCore as MemoryCore
+from nl_agents.memory.hope import HopeCore as HopeCore
+from nl_agents.memory.hope import HopeState as HopeState

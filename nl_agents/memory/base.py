@@ -1,0 +1,143 @@
+"""The one contract of every memory core: state in, state out, time first.
+
+A core maps a stream of features to a stream of read-outs and keeps a state a stream ("memory state"). Nothing learns
+behind the caller's back: parameters change only by the learner, memory only through the returned state.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nl_agents.errors import StateMismatchError
+from nl_agents.types import LevelInfo
+
+
+class MemoryCore(nn.Module, ABC):
+    """Base of all memory cores.
+
+    Laws (tests/memory/test_laws.py runs them over every registered core): a sequence equals its steps; it may be split
+    anywhere; ``is_first`` equals a fresh state for every level of scope ``episode`` and leaks neither values nor
+    gradients; streams do not touch each other; an invalid step leaves what is remembered as it was; train() equals
+    eval().
+
+    Attributes:
+        input_size: features of ``x``.
+        width: features of the read-out.
+        action_size: features of ``last_action``, 0 where the core makes no use of it.
+        clock_period: env steps after which the core's step clock (``phase``) returns to 0; 1 where it has none. A caller
+            that always starts sequences at multiples of it may pass ``phase=0`` and spare a host synchronisation.
+    """
+
+    state_type: ClassVar[type[Any]]
+
+    def __init__(self, input_size: int, width: int, action_size: int = 0, clock_period: int = 1) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("input_size", input_size, 1),
+            ("width", width, 1),
+            ("action_size", action_size, 0),
+            ("clock_period", clock_period, 1),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+        self.input_size = input_size
+        self.width = width
+        self.action_size = action_size
+        self.clock_period = clock_period
+
+    @abstractmethod
+    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> Any:
+        """Returns a newborn memory for ``batch_size`` streams: a NamedTuple of tensors, batch first, all zero."""
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Tensor,
+        state: Any,
+        is_first: Tensor,
+        is_valid: Tensor | None = None,
+        last_action: Tensor | None = None,
+        phase: int | None = None,
+    ) -> tuple[Tensor, Any]:
+        """Reads and writes memory along a sequence.
+
+        Args:
+            x: features [T, B, input_size].
+            state: memory before the first step, batch first.
+            is_first: [T, B] bool, True on the first step of an episode; clears ``episode`` levels *before* the step.
+            is_valid: [T, B] bool, False on dummy steps (NEXT_STEP autoreset, refused observations): nothing is
+                written or cleared there, only step clocks go on. None means all valid.
+            last_action: [T, B, action_size] float, the action taken at the previous step (one-hot where discrete);
+                None is fed as zeros.
+            phase: the step clock of all streams at the first step, where the caller knows it; None reads it from
+                ``state`` (one host synchronisation on an accelerator).
+
+        Returns:
+            read-out [T, B, width] and the memory after the last step.
+        """
+
+    @abstractmethod
+    def levels(self) -> list[LevelInfo]:
+        """Returns one row for each thing in the core that learns on a time scale of its own."""
+
+    @property
+    def state_size(self) -> int:
+        """Floats a stream that ``pack`` returns."""
+        return sum(leaf[0].numel() for leaf in self.initial_state(1, device="cpu"))
+
+    def pack(self, state: Any) -> Tensor:
+        """Flattens a state to one float vector a stream [B, state_size]; ``unpack`` is its inverse."""
+        batch = state[0].shape[0]
+        dtype = next((leaf.dtype for leaf in state if leaf.is_floating_point()), torch.get_default_dtype())
+        return torch.cat([leaf.reshape(batch, -1).to(dtype) for leaf in state], dim=1)
+
+    def unpack(self, vector: Tensor) -> Any:
+        """Rebuilds the state from ``pack``'s vector [B, state_size].
+
+        Raises:
+            StateMismatchError: if the vector has another width than ``state_size``.
+        """
+        if vector.dim() != 2 or vector.shape[1] != self.state_size:
+            raise StateMismatchError(
+                f"{type(self).__name__} expects packed states [B, {self.state_size}], got {tuple(vector.shape)}; "
+                "it was packed by a core of other type or size"
+            )
+        template = self.initial_state(1, device="cpu")
+        leaves, start = [], 0
+        for leaf in template:
+            size = leaf[0].numel()
+            piece = vector[:, start : start + size].reshape(vector.shape[0], *leaf.shape[1:])
+            leaves.append(piece if leaf.is_floating_point() else piece.round().to(leaf.dtype))
+            start += size
+        return type(template)(*leaves)
+
+    def check(self, x: Tensor, state: Any, is_first: Tensor) -> None:
+        """Raises a clear error for a wrong width, axis order, flag type, or a state of another core or batch."""
+        if x.dim() != 3 or x.shape[2] != self.input_size:
+            raise ValueError(
+                f"x must be [T, B, {self.input_size}] (time first), got {tuple(x.shape)}; "
+                "build the core with input_size equal to the features you feed"
+            )
+        if is_first.shape != x.shape[:2]:
+            raise ValueError(f"is_first must be [T, B] = {tuple(x.shape[:2])}, got {tuple(is_first.shape)}")
+        if is_first.dtype != torch.bool:
+            raise TypeError(f"is_first must be bool, got {is_first.dtype}; write is_first.bool()")
+        if not isinstance(state, self.state_type):
+            raise StateMismatchError(
+                f"{type(self).__name__} expects a {self.state_type.__name__}, got {type(state).__name__}; "
+                "start from core.initial_state(batch_size)"
+            )
+        if state[0].shape[0] != x.shape[1]:
+            raise StateMismatchError(
+                f"the state holds {state[0].shape[0]} streams and x has {x.shape[1]}; x is [T, B, D], time first"
+            )
+
+
+class NoState(NamedTuple):
+    """State of a core that remembers nothing (one empty leaf keeps the batch size)."""
+
+    empty: Tensor

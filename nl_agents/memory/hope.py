@@ -1,0 +1,147 @@
+"""The Hope core: self-modifying memory, then a Continuum Memory System (Nested Learning, Eqs. 94-97)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.continuum import ActTimeLevel, ActTimeState, LearnerTimeLevel
+from nl_agents.memory.self_modifying import SelfModifyingMemory, SelfModifyingState
+from nl_agents.types import LevelInfo
+
+
+class HopeState(NamedTuple):
+    """What one stream remembers: the two memories' states, flattened, and the step clock. All zero = fresh."""
+
+    delta: Tensor  # [B, H, R, K]
+    anchor: Tensor  # [B, H, R, K]
+    level_delta: Tensor  # [B, P, P]
+    level_gradient: Tensor  # [B, P, P]
+    level_key: Tensor  # [B, P]
+    level_signal: Tensor  # [B, P]
+    phase: Tensor  # [B] int64, env steps modulo the clock's period; survives resets
+
+
+class HopeCore(MemoryCore):
+    """Self-modifying memory -> act-time CMS level -> learner-time CMS levels, all residual.
+
+        h_t = W_in x_t        z_t = h_t + memory(norm(h_t))        y_t = norm(CMS_slow(... CMS_fast(z_t)))
+
+    Differs from the paper: no local convolution (the previous action and reward are inputs), residual paths throughout
+    (read-before-write means that the memory has not yet seen x_t), and the act-time level (see its page).
+
+    Args:
+        input_size: features of x.
+        width: features of y and of the residual stream.
+        action_size: features of ``last_action``.
+        heads: heads of the self-modifying memory, half of them (rounded up) never cleared.
+        key_size: K, features of a key; 0 means width / heads.
+        chunk: env steps for which projections stay anchored; 1 is the exact step form (serial).
+        never_heads: heads that outlive episodes; None means half.
+        retention: shortest and longest initial time constant of the heads (env steps).
+        level_period: env steps between two writes of the act-time level.
+        level_size: rows and columns of its matrix.
+        slow_periods: learner updates between two steps of each learner-time level, fastest first.
+        expansion: hidden width of the learner-time levels / width.
+    """
+
+    state_type = HopeState
+
+    def __init__(
+        self,
+        input_size: int,
+        width: int,
+        action_size: int = 0,
+        heads: int = 8,
+        key_size: int = 0,
+        chunk: int = 32,
+        never_heads: int | None = None,
+        retention: tuple[float, float] = (10.0, 1e5),
+        level_period: int = 64,
+        level_size: int = 16,
+        slow_periods: tuple[int, ...] = (4, 16),
+        expansion: float = 1.0,
+    ) -> None:
+        super().__init__(input_size, width, action_size, math.lcm(chunk, level_period))
+        if key_size == 0 and width % heads:
+            raise ValueError(f"width {width} must be divisible by heads {heads}, or give key_size")
+        self.embed = nn.Linear(input_size, width) if input_size != width else nn.Identity()
+        self.norm = nn.LayerNorm(width)
+        self.memory = SelfModifyingMemory(width, heads, key_size or width // heads, chunk, never_heads, retention)
+        self.fast = ActTimeLevel(width, input_size, action_size, level_period, level_size)
+        hidden = int(expansion * width)
+        self.slow = nn.ModuleList(LearnerTimeLevel(width, hidden, period) for period in slow_periods)
+        self.norm_out = nn.LayerNorm(width)
+
+    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> HopeState:
+        """Returns newborn memories for ``batch_size`` streams."""
+        device = device or self.memory.memory_0.device
+        phase = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        memory, level = self.memory.initial_state(batch_size, device), self.fast.initial_state(batch_size, device)
+        return HopeState(*memory, *level, phase)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: HopeState,
+        is_first: Tensor,
+        is_valid: Tensor | None = None,
+        last_action: Tensor | None = None,
+        phase: int | None = None,
+    ) -> tuple[Tensor, HopeState]:
+        """See ``MemoryCore.forward``. Streams whose clocks differ are run in groups of equal clock."""
+        self.check(x, state, is_first)
+        if phase is None:
+            clocks = state.phase.unique().tolist()
+            if len(clocks) > 1:
+                return self._by_clock(clocks, x, state, is_first, is_valid, last_action)
+            phase = int(clocks[0])
+        h = self.embed(x)
+        memory_state = SelfModifyingState(state.delta, state.anchor)
+        read, memory_state = self.memory(self.norm(h), memory_state, is_first, is_valid, phase)
+        level_state = ActTimeState(state.level_delta, state.level_gradient, state.level_key, state.level_signal)
+        z, level_state = self.fast(h + read, x, level_state, is_first, is_valid, last_action, phase)
+        for level in self.slow:
+            z = level(z)
+        clock = (state.phase + x.shape[0]) % self.clock_period
+        return self.norm_out(z), HopeState(*memory_state, *level_state, clock)
+
+    def _by_clock(
+        self,
+        clocks: list[int],
+        x: Tensor,
+        state: HopeState,
+        is_first: Tensor,
+        is_valid: Tensor | None,
+        last_action: Tensor | None,
+    ) -> tuple[Tensor, HopeState]:
+        """Runs streams of equal clock together and puts them back in order."""
+        groups = [torch.nonzero(state.phase == clock).squeeze(1) for clock in clocks]
+        results = [
+            self(
+                x[:, group],
+                HopeState(*(leaf[group] for leaf in state)),
+                is_first[:, group],
+                None if is_valid is None else is_valid[:, group],
+                None if last_action is None else last_action[:, group],
+                clock,
+            )
+            for clock, group in zip(clocks, groups, strict=True)
+        ]
+        order = torch.cat(groups).argsort()
+        y = torch.cat([result[0] for result in results], dim=1)[:, order]
+        leaves = zip(*(result[1] for result in results), strict=True)
+        return y, HopeState(*(torch.cat(leaf)[order] for leaf in leaves))
+
+    def levels(self) -> list[LevelInfo]:
+        """Fastest first: heads, act-time level, learner-time levels."""
+        rows = self.memory.levels("core.memory") + self.fast.levels("core.fast")
+        for index, level in enumerate(self.slow):
+            assert isinstance(level, LearnerTimeLevel)
+            rows += level.levels(f"core.slow.{index}")
+        return rows

@@ -1,0 +1,137 @@
+"""Self-modifying linear memory: keys, values, step sizes and retention come from memories that write themselves."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nl_agents.memory.delta_scan import SelfModifyingScan, pieces
+from nl_agents.types import LevelInfo
+
+
+class SelfModifyingState(NamedTuple):
+    """What one stream remembers. All zero = fresh.
+
+    Attributes:
+        delta: [B, H, R, K] the stream's own deviation from the meta-learned matrices (the running memory).
+        anchor: [B, H, R, K] the deviation at the start of the current chunk, which the projections use.
+    """
+
+    delta: Tensor
+    anchor: Tensor
+
+
+class SelfModifyingMemory(nn.Module):
+    """H heads of self-modifying linear memory (Nested Learning, Eqs. 83-93), read before write.
+
+    The equations, and where they differ from the paper, stand in ``delta_scan``. The read-out of all heads is normalised,
+    gated and mixed: y = W_out(norm(M_mem q) * silu(W_gate x)).
+
+    Heads are split into those cleared at every episode and those never cleared; within each kind the retention time
+    constants tau (env steps; alpha = exp(-1/tau) for an undecided gate) start log-spaced and are learnt around that.
+
+    Gradients flow through every write of the sequence, to the meta-learned matrices, to the gates and to the state that
+    was handed in; the caller detaches states where it truncates.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 8,
+        key_size: int = 16,
+        chunk: int = 32,
+        never_heads: int | None = None,
+        retention: tuple[float, float] = (10.0, 1e5),
+    ) -> None:
+        super().__init__()
+        never_heads = heads - heads // 2 if never_heads is None else never_heads
+        if not 0 <= never_heads <= heads:
+            raise ValueError(f"never_heads must lie in 0 .. heads = {heads}, got {never_heads}")
+        if chunk < 1:
+            raise ValueError(f"chunk must be an integer >= 1 (env steps), got {chunk}")
+        if not 1.0 < retention[0] <= retention[1]:
+            raise ValueError(f"retention must be two time constants 1 < low <= high in env steps, got {retention}")
+        self.heads, self.key_size, self.chunk = heads, key_size, chunk
+        self.never_heads, self.rows = never_heads, 3 * key_size + 2
+        self.mix = nn.Linear(width, 3 * heads * key_size)
+        self.out = nn.Linear(heads * key_size, width)
+        self.memory_0 = nn.Parameter(torch.randn(heads, self.rows, key_size) / math.sqrt(key_size) * 0.5)
+        self.gate_bias = nn.Parameter(torch.tensor([0.0, 0.0]).repeat(heads, 1))
+        spaced = [
+            torch.logspace(math.log10(retention[0]), math.log10(retention[1]), count) if count else torch.empty(0)
+            for count in (heads - never_heads, never_heads)
+        ]
+        self.log_tau = nn.Parameter(torch.cat(spaced).log())
+        self.register_buffer("clears", (torch.arange(heads) < heads - never_heads), persistent=False)
+        nn.init.orthogonal_(self.out.weight, 0.5)
+        nn.init.zeros_(self.out.bias)
+
+    clears: Tensor
+
+    def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> SelfModifyingState:
+        """Returns newborn memories for ``batch_size`` streams."""
+        shape = (self.heads, batch_size, self.rows, self.key_size)  # head-major storage, batch-first view
+        zero = self.memory_0.new_zeros(shape, device=device or self.memory_0.device)
+        return SelfModifyingState(zero.transpose(0, 1), zero.clone().transpose(0, 1))
+
+    def forward(
+        self, x: Tensor, state: SelfModifyingState, is_first: Tensor, is_valid: Tensor | None, phase: int
+    ) -> tuple[Tensor, SelfModifyingState]:
+        """x [T, B, width] -> read-out [T, B, width]; ``phase`` is the step clock at the first step."""
+        steps, batch, _ = x.shape
+        heads, width = self.heads, self.key_size
+        mixed = self.mix(x)  # [T, B, 3HK]
+        gate = mixed[..., 2 * heads * width :]
+        parts = mixed[..., : 2 * heads * width].view(steps, batch, 2, heads, width).permute(2, 3, 1, 0, 4)
+        c, q = F.normalize(parts, dim=-1, eps=1e-6).reshape(2, heads * batch, steps, width).unbind(0)
+        segment = self._segments(is_first, is_valid)  # [N, T]
+        valid = x.new_ones(heads * batch, steps, 1)
+        if is_valid is not None:
+            valid = is_valid.T.to(x.dtype).repeat(heads, 1).unsqueeze(-1)
+        dynamic, delta, anchor = SelfModifyingScan.apply(
+            c,
+            q,
+            self.memory_0,
+            self.gate_bias,
+            2.0 * torch.exp(-self.log_tau),
+            state.delta.transpose(0, 1).reshape(heads * batch, self.rows, width),
+            state.anchor.transpose(0, 1).reshape(heads * batch, self.rows, width),
+            valid,
+            segment,
+            pieces(steps, self.chunk, phase),
+        )
+        static = torch.bmm(q.view(heads, -1, width), self.memory_0[:, 2 * width + 2 :].mT)
+        read = (q + dynamic).view(heads, -1, width) + static  # (1 + M_0 + Delta) q
+        read = F.layer_norm(read, (width,)).view(heads, batch, steps, width).permute(2, 1, 0, 3)
+        y = self.out(read.reshape(steps, batch, -1) * F.silu(gate))
+        shape = (heads, batch, self.rows, width)
+        return y, SelfModifyingState(delta.view(shape).transpose(0, 1), anchor.view(shape).transpose(0, 1))
+
+    def _segments(self, is_first: Tensor, is_valid: Tensor | None) -> Tensor:
+        """Episode number within the sequence for every head and stream [H * B, T]; constant for heads never cleared."""
+        resets = is_first if is_valid is None else is_first & is_valid
+        episode = resets.cumsum(0).T.to(self.memory_0.dtype)  # [B, T]
+        return (self.clears[:, None, None] * episode).reshape(-1, is_first.shape[0])
+
+    def levels(self, prefix: str) -> list[LevelInfo]:
+        """One row for each kind of head."""
+        rows = []
+        for scope, count in (("episode", self.heads - self.never_heads), ("never", self.never_heads)):
+            if count:
+                size = count * self.rows * self.key_size
+                rows.append(
+                    LevelInfo(
+                        f"{prefix}.{scope}",
+                        f"{count} heads, {size} floats a stream",
+                        "encoded observation, action, reward",
+                        "L2 to self-generated values (delta rule)",
+                        1,
+                        "env step",
+                        scope,  # type: ignore[arg-type]
+                    )
+                )
+        return rows
