@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nl_agents import envs
+from nl_agents.errors import ConfigError
+from nl_agents.evaluation import Lifetime, find_visits, run_lifetime
+from nl_agents.evaluation.lifetime import ARRAYS
+from nl_agents.tasks import Cyclic
+from tests.evaluation.lives import simulated_life
+from tests.evaluation.runs import write_run
+
+
+def lean(observation: Any) -> np.ndarray:
+    """Pushes to the side the pole falls: right on the standard task."""
+    return (observation[:, 2] + 0.3 * observation[:, 3] > 0).astype(np.int64)
+
+
+class Predicts:
+    """Has predict as Stable-Baselines3 does; counts what it is handed."""
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self.states: list[Any] = []
+        self.deterministic: list[bool] = []
+
+    def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[Any, Any]:
+        self.starts += int(episode_start.sum())
+        self.states.append(state)
+        self.deterministic.append(deterministic)
+        return lean(observation), (state or 0) + 1
+
+
+class PredictsFromReward(Predicts):
+    """Has our agents' predict, which is also handed the reward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rewards = 0.0
+
+    def predict(  # type: ignore[override]
+        self, observation: Any, state: Any, episode_start: Any, deterministic: bool, reward: Any = None
+    ) -> tuple[Any, Any]:
+        self.rewards += float(np.sum(reward))
+        return super().predict(observation, state, episode_start, deterministic)
+
+
+def test_a_function_lives_through_a_sequence() -> None:
+    life = run_lifetime(lean, "cartpole-flip:quick", 40_000, seed=3, learn=False, num_envs=8)
+    assert life.num_envs == 8
+    assert 40_000 <= life.steps < 40_008
+    assert np.array_equal(life.returns, life.length)  # CartPole pays one a step
+    assert np.array_equal(life.step - life.begin, life.length * 8)  # all streams step together
+    visits = find_visits(life)
+    by_task = {
+        name: life.returns[(life.task == i) & (visits.of_episode >= 0)] for i, name in enumerate(life.task_names)
+    }
+    assert by_task["standard"].mean() > 5 * by_task["flipped"].mean()  # the same push fails where it is reversed
+
+
+def test_episodes_follow_each_other_without_a_gap_on_every_stream() -> None:
+    sequence = envs.make_sequence("cartpole-flip", num_envs=5, seed=0, schedule=Cyclic(every=1003))
+    life = run_lifetime(lean, sequence, 20_000, learn=False)
+    for stream in range(5):
+        mine = life.stream == stream
+        assert life.begin[mine][0] == 0
+        assert np.array_equal(life.begin[mine][1:], life.step[mine][:-1])
+
+
+def test_equal_seeds_give_equal_lives() -> None:
+    first, again, other = (
+        run_lifetime(lean, "cartpole-flip", 5000, seed=seed, learn=False, num_envs=4) for seed in (1, 1, 2)
+    )
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    assert not np.array_equal(first.step, other.step)
+
+
+@pytest.mark.parametrize("kind", [Predicts, PredictsFromReward])
+def test_a_model_is_handed_its_state_and_the_starts(kind: type[Predicts]) -> None:
+    model = kind()
+    life = run_lifetime(model, "cartpole-flip", 4000, learn=False, num_envs=4, deterministic=True)
+    assert model.states[0] is None
+    assert model.states[1:] == list(range(1, len(model.states)))
+    assert model.starts == pytest.approx(4 + len(life), abs=4)  # the ends of the very last step are never handed on
+    assert all(model.deterministic)
+    if isinstance(model, PredictsFromReward):
+        assert model.rewards == 4.0 * (len(model.states) - 1)
+
+
+def test_a_stable_baselines3_model_lives_without_learning() -> None:
+    from stable_baselines3 import PPO
+
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=64, device="cpu")
+    before = [weight.detach().clone() for weight in model.policy.parameters()]
+    life = run_lifetime(model, "cartpole-flip", 3000, learn=False, num_envs=4)
+    assert len(life) > 20
+    assert life.meta["agent"] == "PPO"
+    assert all(bool((old == new).all()) for old, new in zip(before, model.policy.parameters(), strict=True))
+
+
+class WritesARun:
+    """Learns as our agents do: leaves a run folder behind."""
+
+    name = "writes-a-run"
+
+    def __init__(self, env: Any, life: Lifetime) -> None:
+        self.env, self.life = env, life
+
+    def learn(self, total_timesteps: int, run_dir: Path | None = None) -> None:
+        assert run_dir is not None
+        write_run(run_dir, self.life, agent=self.name, planned=total_timesteps)
+
+
+def test_a_learning_agent_leaves_its_life() -> None:
+    sequence = envs.make_sequence("cartpole-flip", num_envs=4, seed=0)
+    life = simulated_life()
+    found = run_lifetime(WritesARun(sequence, life), sequence, life.steps)
+    np.testing.assert_array_equal(found.step, life.step)
+    assert found.meta["agent"] == "writes-a-run"
+    assert "run_dir" not in found.meta
+
+
+def test_an_agent_bound_to_another_sequence_is_refused() -> None:
+    sequence, other = (envs.make_sequence("cartpole-flip", num_envs=4, seed=seed) for seed in (0, 1))
+    with pytest.raises(ConfigError, match="live on the sequence that they were made with"):
+        run_lifetime(WritesARun(sequence, simulated_life()), other, 1000)
+
+
+def test_bad_subjects_are_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a subject with a learn method, got function"):
+        run_lifetime(lean, "cartpole-flip", 1000)
+    with pytest.raises(ConfigError, match="or a function from observations to actions, got int"):
+        run_lifetime(3, "cartpole-flip", 1000, learn=False)
+    with pytest.raises(ConfigError, match="steps must be an integer >= 1"):
+        run_lifetime(lean, "cartpole-flip", 0, learn=False)
+
+
+def test_the_record_of_a_run_is_plain_csv(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", simulated_life())
+    with (tmp_path / "run" / "episodes.csv").open(newline="") as file:
+        assert next(csv.reader(file)) == ["step", "stream", "task", "return", "length", "begin"]
