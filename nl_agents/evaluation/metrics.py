@@ -117,9 +117,8 @@ def _normalised_figures(life: Lifetime, visits: Visits, bins: Bins, levels: Mapp
     low, high = reference_arrays(life, levels)
     threshold = low + RECOVERED * (high - low)
     recovery = recoveries(life, visits, threshold)
-    first, later = (
-        _median_over_tasks(recovery.steps, visits, rows) for rows in (visits.number == 1, visits.number > 1)
-    )
+    first = _median_over_tasks(recovery.steps, visits, visits.number == 1)
+    later = _median_over_tasks(recovery.steps, visits, visits.number > 1)
     observed = recovery.observed
     figures = {
         "normalised_return": weighted_mean(score, bins.width),

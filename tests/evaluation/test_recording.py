@@ -21,6 +21,11 @@ def lean(observation: Any) -> np.ndarray:
     return (observation[:, 2] + 0.3 * observation[:, 3] > 0).astype(np.int64)
 
 
+def push_right(observation: Any) -> np.ndarray:
+    """Falls within a dozen steps, so that a short life has many episodes."""
+    return np.ones(len(observation), np.int64)
+
+
 class Predicts:
     """Has predict as Stable-Baselines3 does; counts what it is handed."""
 
@@ -57,14 +62,13 @@ def test_a_function_lives_through_a_sequence() -> None:
     assert np.array_equal(life.returns, life.length)  # CartPole pays one a step
     assert np.array_equal(life.step - life.begin, life.length * 8)  # all streams step together
     visits = find_visits(life)
-    by_task = {
-        name: life.returns[(life.task == i) & (visits.of_episode >= 0)] for i, name in enumerate(life.task_names)
-    }
-    assert by_task["standard"].mean() > 5 * by_task["flipped"].mean()  # the same push fails where it is reversed
+    whole = visits.of_episode >= 0
+    mean = {name: life.returns[whole & (life.task == index)].mean() for index, name in enumerate(life.task_names)}
+    assert mean["standard"] > 5 * mean["flipped"]  # the same push fails where it is reversed
 
 
 def test_episodes_follow_each_other_without_a_gap_on_every_stream() -> None:
-    sequence = envs.make_sequence("cartpole-flip", num_envs=5, seed=0, schedule=Cyclic(every=1003))
+    sequence = envs.make_sequence("cartpole-flip", num_envs=5, seed=0, schedule=Cyclic(every=5003))
     life = run_lifetime(lean, sequence, 20_000, learn=False)
     for stream in range(5):
         mine = life.stream == stream
@@ -74,7 +78,7 @@ def test_episodes_follow_each_other_without_a_gap_on_every_stream() -> None:
 
 def test_equal_seeds_give_equal_lives() -> None:
     first, again, other = (
-        run_lifetime(lean, "cartpole-flip", 5000, seed=seed, learn=False, num_envs=4) for seed in (1, 1, 2)
+        run_lifetime(push_right, "cartpole-flip", 2000, seed=seed, learn=False, num_envs=4) for seed in (1, 1, 2)
     )
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))

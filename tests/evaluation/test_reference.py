@@ -12,13 +12,8 @@ from tests.evaluation.lives import LEVELS, simulated_life
 
 
 def test_written_and_loaded_levels_are_equal(tmp_path: Path) -> None:
-    path = write_reference(
-        tmp_path / "mine.json",
-        "mine",
-        {"a": {"random": 1, "expert": 5, "seeds": [0, 1]}},
-        command="make x",
-        commit="abc",
-    )
+    tasks = {"a": {"random": 1, "expert": 5, "seeds": [0, 1]}}
+    path = write_reference(tmp_path / "mine.json", "mine", tasks, command="make x", commit="abc")
     assert load_reference(str(path)) == {"a": Levels(1.0, 5.0)}
     stored = describe_reference(str(path))
     assert (stored["command"], stored["commit"]) == ("make x", "abc")
