@@ -1,0 +1,7 @@
+"""Optimizers that remember: deep momentum behind a guard, and the pure rules it is made of."""
+
+from nl_agents.optim.deep_momentum import DeepMomentum
+from nl_agents.optim.dgd import delta_gradient_step
+from nl_agents.optim.gradient_memory import MemoryOptions
+
+__all__ = ["DeepMomentum", "MemoryOptions", "delta_gradient_step"]
