@@ -16,6 +16,16 @@ def device_choice(ok: Tensor, accepted: float, refused: float, dtype: torch.dtyp
     return torch.where(ok, yes, no)
 
 
+def decay_factor(group: dict[str, Any], ok: Tensor | None, dtype: torch.dtype) -> Any:
+    """Returns ``1 - lr wd``, or 1 on the device where the step is refused."""
+    factor = 1 - group["lr"] * group["weight_decay"]
+    if ok is None:
+        return factor
+    if isinstance(factor, Tensor):
+        return torch.where(ok, factor, 1.0)
+    return device_choice(ok, factor, 1.0, dtype)
+
+
 def dense_gradient(param: Tensor) -> Tensor:
     """Returns the gradient of a parameter that has one; refuses a sparse one."""
     grad = param.grad
@@ -73,7 +83,7 @@ def masked(params: list[Tensor], states: Sequence[dict[str, Any]], group: dict[s
     taken = ok.to(torch.float32)
     torch._foreach_add_(steps, taken)
     if group["weight_decay"] != 0:
-        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"] * taken)
+        torch._foreach_mul_(params, decay_factor(group, ok, params[0].dtype))
     torch._foreach_lerp_(firsts, grads, [share] * len(params))
     torch._foreach_mul_(seconds, device_choice(ok, beta2, 1.0, params[0].dtype))
     torch._foreach_addcmul_(seconds, grads, grads, 1 - beta2)

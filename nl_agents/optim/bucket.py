@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nl_agents.optim import gradient_memory, guard
-from nl_agents.optim.adamw import dense_gradient, device_choice
+from nl_agents.optim.adamw import decay_factor, dense_gradient, device_choice
 from nl_agents.optim.gradient_memory import MemoryOptions
 from nl_agents.optim.layout import BLOCK, SegmentLayout
 
@@ -116,7 +116,7 @@ class Bucket:
         self._move(group, options, step_scale, ok)
 
     def _corrections(self, betas: tuple[float, float], ok: Tensor | None) -> tuple[Any, Any]:
-        """Returns Adam's bias corrections: ``sqrt(1 - beta2^t)`` for eps, and that over ``1 - beta1^t`` for the step."""
+        """Returns Adam's bias corrections: ``sqrt(1 - beta2^t)`` (for eps), and that over ``1 - beta1^t``."""
         beta1, beta2 = betas
         steps: Any = self.attempts if ok is None else self.clock.clamp_min(1).to(self.weights.dtype)
         root = (1 - beta2**steps) ** 0.5
@@ -145,7 +145,7 @@ class Bucket:
         self.weights.copy_(gradient_memory.solve(self.gram, self.cross, prior, **ridges))
 
     def _absorb(self, beta1: float, slow_decay: float, ok: Tensor | None) -> None:
-        """Momenta: m_1 <- m_1 + (1 - beta1)(g - m_1); each slower momentum absorbs the one before it, on its own period."""
+        """Momenta: m_1 <- m_1 + (1 - beta1)(g - m_1); a slower one absorbs the one before it, on its own period."""
         share = 1 - beta1
         self.rows[0].lerp_(self.rows[-1], self._share(share, ok))
         for level, period in enumerate(self.periods[1:], start=1):
@@ -180,8 +180,7 @@ class Bucket:
         mixture = self.layout.expand(torch.stack([alpha, beta * factor], 1) * rate)[..., None]
         anchor.mul_(mixture[:, 0]).addcmul_(proposal, mixture[:, 1])
         if group["weight_decay"] != 0:
-            decay = group["lr"] * group["weight_decay"]
-            torch._foreach_mul_(self.params, 1 - decay if ok is None else 1 - decay * ok)
+            torch._foreach_mul_(self.params, decay_factor(group, ok, self.second.dtype))
         torch._foreach_add_(self.params, self._steps)
 
     def figures(self, options: MemoryOptions) -> Tensor:
