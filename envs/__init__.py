@@ -1,13 +1,30 @@
-"""The ready task sequences, and the one function that builds them or yours."""
+"""The ready task sequences, and the functions that build them or yours.
+
+Examples:
+    env = make_sequence("cartpole-flip", num_envs=16, seed=0)  # a gymnasium.vector.VectorEnv
+    env = make_sequence([Task("left", make_left), Task("right", make_right)], schedule=Cyclic(every=25_000))
+    env = gymnasium.make("NL/CartPoleFlip-v0")  # one stream, a gymnasium.Env
+    env = to_sb3(make_sequence("cartpole-flip"))  # for Stable-Baselines3
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+
 from nl_agents.envs import cartpole_flip, minigrid_recurring
+from nl_agents.envs.sb3_view import to_sb3
 from nl_agents.errors import UnknownNameError
-from nl_agents.tasks import Preset, Schedule, Suite, TaskSequence
+from nl_agents.tasks import AugmentObservation, Preset, Schedule, SequenceEnv, Suite, Task, TaskSequence
+from nl_agents.tasks.python_backend import PythonBackend
 from nl_agents.tasks.sequence import Autoreset, InfoLevel
 
+__all__ = ["SUITES", "AugmentObservation", "make", "make_sequence", "preset", "to_sb3"]
+
 SUITES: dict[str, Suite] = {suite.name: suite for suite in (cartpole_flip.SUITE, minigrid_recurring.SUITE)}
+GYM_IDS = {"NL/CartPoleFlip-v0": "cartpole-flip", "NL/MinigridRecurring-v0": "minigrid-recurring"}
 
 
 def preset(name: str) -> tuple[Suite, Preset]:
@@ -24,7 +41,7 @@ def preset(name: str) -> tuple[Suite, Preset]:
 
 
 def make_sequence(
-    name_or_tasks: str,
+    name_or_tasks: str | Sequence[Task],
     *,
     num_envs: int | None = None,
     seed: int = 0,
@@ -33,14 +50,55 @@ def make_sequence(
     backend: str = "auto",
     autoreset: Autoreset = "next-step",
 ) -> TaskSequence:
-    """Builds a sequence."""
-    suite, _ = preset(name_or_tasks)
-    return suite.sequence(
-        name_or_tasks.partition(":")[2] or None,
-        num_envs=num_envs,
-        seed=seed,
-        schedule=schedule,
-        info=info,
-        backend=backend,
-        autoreset=autoreset,
-    )
+    """Builds a life: B streams, one clock, tasks that change.
+
+    Args:
+        name_or_tasks: ``"suite"``, ``"suite:preset"``, or your own tasks, each with a ``make``.
+        num_envs: streams; None takes the preset's, or 16.
+        seed: seed of the life that the first ``reset()`` starts.
+        schedule: when the task changes; None takes the preset's. Your own tasks need one.
+        info: what the agent is told: ``hidden``, ``notified`` or ``task-id``.
+        backend: ``auto``, ``python`` or ``envpool`` where the suite has it; your own tasks run on ``python``.
+        autoreset: ``next-step`` or ``same-step``, as gymnasium defines them.
+
+    Raises:
+        UnknownNameError: no such suite or preset.
+        ValueError: tasks without a schedule, of different spaces, or twice of one name; fewer than one stream.
+    """
+    if num_envs is not None and num_envs < 1:
+        raise ValueError(f"num_envs must be an int >= 1, got {num_envs}")
+    if isinstance(name_or_tasks, str):
+        suite, _ = preset(name_or_tasks)
+        size = name_or_tasks.partition(":")[2] or None
+        return suite.sequence(
+            size, num_envs=num_envs, seed=seed, schedule=schedule, info=info, backend=backend, autoreset=autoreset
+        )
+    names = [task.name for task in name_or_tasks]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"expected at least one task and every name once, got {names}")
+    if schedule is None:
+        raise ValueError("your own tasks need a schedule: make_sequence(tasks, schedule=Cyclic(every=25_000))")
+    if backend not in ("auto", "python"):
+        raise ValueError(f"your own tasks run on backend='python', got {backend!r}")
+    physics = PythonBackend(name_or_tasks, num_envs or 16)
+    return TaskSequence(physics, names, schedule, seed=seed, info=info, switch="next-reset", autoreset=autoreset)
+
+
+def make(name_or_tasks: str | Sequence[Task], **options: Any) -> SequenceEnv:
+    """Builds one stream as a ``gymnasium.Env`` with a clock of its own.
+
+    Args:
+        name_or_tasks: as in ``make_sequence``.
+        options: ``seed``, ``schedule``, ``info`` and ``backend`` of ``make_sequence``.
+    """
+    return SequenceEnv(make_sequence(name_or_tasks, num_envs=1, **options))
+
+
+for _id, _name in GYM_IDS.items():
+    if _id not in gym.registry:
+        gym.register(
+            _id,
+            entry_point="nl_agents.envs:make",
+            vector_entry_point="nl_agents.envs:make_sequence",
+            kwargs={"name_or_tasks": _name},
+        )

@@ -82,7 +82,7 @@ class CartPoleBackend:
 
     def set_tasks(self, tasks: IntArray) -> None:
         """Changes the constants; position and speed of cart and pole go on from where they are."""
-        self._tasks = tasks.copy()
+        self._tasks = tasks
         constants = {name: column[tasks] for name, column in self._table.items()}
         self._force, self._length, self._gravity = constants["force"], constants["length"], constants["gravity"]
         self._pole_mass = constants["pole_mass"]
@@ -91,7 +91,7 @@ class CartPoleBackend:
 
     def reset(self, streams: IntArray, tasks: IntArray) -> None:
         """Begins an episode: four numbers uniform in +-0.05."""
-        if (self._tasks[streams] != tasks[streams]).any():
+        if tasks is not self._tasks and (self._tasks[streams] != tasks[streams]).any():
             merged = self._tasks.copy()
             merged[streams] = tasks[streams]
             self.set_tasks(merged)
@@ -155,4 +155,4 @@ def _hash_uniform(counter: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     mixed = (counter ^ (counter >> np.uint64(30))) * _MIX_1
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
     mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)) * (1.0 / (1 << 53))
+    return (mixed >> np.uint64(11)).astype(np.float64) / (1 << 53)

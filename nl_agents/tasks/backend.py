@@ -31,24 +31,34 @@ class Backend(Protocol):
         stream_at_work: the stream being stepped or reset while an error rises; None where all are stepped at once.
     """
 
-    num_envs: int
-    single_observation_space: gym.Space[Any]
-    single_action_space: gym.Space[Any]
-    exact_state: bool
-    switches_in_episode: bool
-    episode_limit: int | None
-    stream_at_work: int | None
+    @property
+    def num_envs(self) -> int: ...  # noqa: D102 (described above, like the next six)
+    @property
+    def single_observation_space(self) -> gym.Space[Any]: ...  # noqa: D102
+    @property
+    def single_action_space(self) -> gym.Space[Any]: ...  # noqa: D102
+    @property
+    def exact_state(self) -> bool: ...  # noqa: D102
+    @property
+    def switches_in_episode(self) -> bool: ...  # noqa: D102
+    @property
+    def episode_limit(self) -> int | None: ...  # noqa: D102
+    @property
+    def stream_at_work(self) -> int | None: ...  # noqa: D102
 
     def begin_life(self, seed: int) -> None:
         """Forgets everything and seeds every source of randomness; the caller resets all streams next."""
         ...
 
     def set_tasks(self, tasks: IntArray) -> None:
-        """Changes the physics [B] of running episodes on the spot."""
+        """Changes the physics [B] of running episodes on the spot; ``tasks`` is never written to later."""
         ...
 
     def reset(self, streams: IntArray, tasks: IntArray) -> None:
-        """Begins an episode of ``tasks[i]`` on stream i for each i of ``streams``; ``tasks`` is [B]."""
+        """Begins an episode of ``tasks[i]`` on stream i for each i of ``streams``.
+
+        After a ``step`` with ``waiting`` streams exactly those are reset. ``tasks`` [B] is never written to later.
+        """
         ...
 
     def step(self, actions: npt.NDArray[Any], waiting: BoolArray | None) -> Outcome:

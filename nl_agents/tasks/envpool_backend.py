@@ -23,10 +23,10 @@ def envpool_is_installed() -> bool:
 class EnvPoolBackend:
     """B streams over EnvPool; a switch takes effect with a stream's next episode.
 
-    Only the pools that have a running stream are stepped, and in them only those streams: while some streams still
-    finish an episode of the old task and others run the new one these are two pools, otherwise one. EnvPool's own
-    autoreset is never reached: every episode begins by an explicit partial reset, so a pool that was left keeps
-    nothing that could return. EnvPool cannot give its state, so ``exact_state`` is False.
+    While some streams still finish an episode of the old task and others run the new one, both pools are stepped, each
+    only where it has streams; otherwise one pool is, in one call, and it begins the episodes of waiting streams in that
+    same call. A stream that enters a pool begins with an explicit reset there, so nothing that an earlier visit left
+    in the pool can return. EnvPool cannot give its state, so ``exact_state`` is False.
 
     Args:
         task_ids: EnvPool's id of each task.
@@ -55,21 +55,33 @@ class EnvPoolBackend:
         assert isinstance(batched, spaces.Dict)
         self._seen = {key: np.zeros(space.shape or (), space.dtype) for key, space in batched.items()}
         self._pools: dict[int, Any] = {}
+        self._streams = np.arange(num_envs)
         self._running = np.zeros(num_envs, dtype=np.int64)
+        self._tasks: IntArray | None = None  # what the last reset was given
+        self._begun: BoolArray | None = None  # streams that the pool began anew within the last step
         self._only: int | None = None  # the one pool that all streams are in, if there is one
         self._seed = 0
 
     def begin_life(self, seed: int) -> None:
         """Drops all pools: EnvPool fixes its seeds when a pool is made."""
         self.close()
-        self._seed = seed
+        self._seed, self._begun = seed, None
 
     def set_tasks(self, tasks: IntArray) -> None:
         """EnvPool's envs cannot change their task in the middle of an episode."""
         raise NotImplementedError("EnvPool's envs switch with the next episode; use switch='next-reset'")
 
     def reset(self, streams: IntArray, tasks: IntArray) -> None:
-        """Begins an episode of ``tasks[i]`` on each stream i."""
+        """Begins an episode of ``tasks[i]`` on each stream i, but for those the pool itself has just begun.
+
+        ``tasks`` must not be written to afterwards: to move a stream, give another array.
+        """
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            if tasks is self._tasks:
+                return  # the same array as last time: nobody moved, and the pool has begun all that waited
+            streams = streams[~begun[streams] | (tasks[streams] != self._running[streams])]
+        self._tasks = tasks
         self._running[streams] = tasks[streams]
         first = int(self._running[0])
         self._only = first if (self._running == first).all() else None
@@ -79,20 +91,22 @@ class EnvPoolBackend:
 
     def step(self, actions: npt.NDArray[Any], waiting: BoolArray | None) -> Outcome:
         """Steps each pool that has running streams, once."""
+        if self._only is not None:
+            return self._step_one_pool(self._only, actions, waiting)
         reward = np.zeros(self.num_envs)
         terminated, truncated = np.zeros(self.num_envs, np.bool_), np.zeros(self.num_envs, np.bool_)
-        actions = actions.astype(np.int32)
-        for task, streams in self._moving(waiting):
-            chosen = actions if streams.size == self.num_envs else actions[streams]
-            seen, *outcome, info = self._pool(task).step(chosen, streams)
+        awake = np.ones(self.num_envs, np.bool_) if waiting is None else ~waiting
+        for task in np.unique(self._running[awake]).tolist():
+            streams = (awake & (self._running == task)).nonzero()[0].astype(np.int32)
+            seen, *outcome, info = self._pool(task).step(actions[streams].astype(np.int32), streams)
             rows = info["env_id"]
             reward[rows], terminated[rows], truncated[rows] = outcome
             self._see(seen, rows)
         return reward, terminated, truncated
 
     def observations(self) -> dict[str, npt.NDArray[Any]]:
-        """Returns what every stream saw last, by key."""
-        return {key: seen.copy() for key, seen in self._seen.items()}
+        """Returns what every stream saw last, by key; these arrays are never written to again."""
+        return dict(self._seen)
 
     def get_state(self) -> dict[str, Any]:
         """EnvPool has no way to give its state."""
@@ -108,14 +122,21 @@ class EnvPoolBackend:
             pool.close()
         self._pools.clear()
 
-    def _moving(self, waiting: BoolArray | None) -> list[tuple[int, npt.NDArray[np.int32]]]:
-        """Lists (task, its streams that take a step now), leaving out pools without any."""
-        awake = np.ones(self.num_envs, np.bool_) if waiting is None else ~waiting
-        tasks = np.unique(self._running[awake]).tolist() if self._only is None else [self._only]
-        groups = [(task, (awake & (self._running == task)).nonzero()[0].astype(np.int32)) for task in tasks]
-        return [(task, streams) for task, streams in groups if streams.size]
+    def _step_one_pool(self, task: int, actions: npt.NDArray[Any], waiting: BoolArray | None) -> Outcome:
+        """Steps all streams in one call; those that wait are begun anew by the pool itself within it."""
+        seen, reward, terminated, truncated, info = self._pool(task).step(actions.astype(np.int32))
+        rows = info["env_id"]
+        if not (rows == self._streams).all():  # synchronous pools answer in order; do not rest on it
+            back = np.argsort(rows)
+            seen = {key: seen[key][back] for key in self._seen}
+            reward, terminated, truncated = reward[back], terminated[back], truncated[back]
+        self._seen = {key: seen[key].astype(old.dtype, copy=False) for key, old in self._seen.items()}
+        self._begun = waiting
+        return reward.astype(np.float64), terminated, truncated
 
     def _see(self, seen: dict[str, npt.NDArray[Any]], streams: npt.NDArray[np.int32]) -> None:
+        """Takes over some rows, in copies: the arrays before may be in the caller's hands."""
+        self._seen = {key: old.copy() for key, old in self._seen.items()}
         for key, store in self._seen.items():
             store[streams] = seen[key]
 

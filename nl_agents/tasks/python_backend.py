@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -85,7 +85,7 @@ class PythonBackend:
     def observations(self) -> Any:
         """Returns what every stream saw last, batched."""
         space = self.single_observation_space
-        return concatenate(space, self._latest, create_empty_array(space, self.num_envs))
+        return concatenate(space, self._latest, cast(Any, create_empty_array(space, self.num_envs)))
 
     def get_state(self) -> dict[str, Any]:
         """Returns every env that has run in this life, what each stream runs, and what it saw last."""

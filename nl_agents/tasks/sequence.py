@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import gymnasium as gym
@@ -15,14 +14,15 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from nl_agents.errors import EnvironmentCrashedError, StateMismatchError
 from nl_agents.seeding import spawn
-from nl_agents.tasks.backend import Backend, BoolArray, FloatArray, IntArray
+from nl_agents.tasks.backend import Backend, BoolArray, FloatArray, IntArray, Outcome
+from nl_agents.tasks.clock import TaskClock
 from nl_agents.tasks.schedules import Schedule
 
 InfoLevel = Literal["hidden", "notified", "task-id"]
 Switch = Literal["in-episode", "next-reset"]
 Autoreset = Literal["next-step", "same-step"]
+Step = tuple[Any, FloatArray, BoolArray, BoolArray, dict[str, Any]]
 
-_NEVER = sys.maxsize
 _STATE_FORMAT = 1
 _MODES = {"next-step": AutoresetMode.NEXT_STEP, "same-step": AutoresetMode.SAME_STEP}
 
@@ -49,14 +49,18 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         autoreset: gymnasium's mode: ``next-step`` or ``same-step``.
 
     Attributes:
-        clock: valid env steps over all streams in this life.
-        task_log: ``(scheduled step, task name)`` of every switch that came due, from step 0 on. For evaluation only.
-        effective_log: ``(clock, stream, task name)``: from this clock on that stream ran this task.
+        effective_log: ``(clock, stream, task name)``: from this clock on that stream ran this task. Ground truth.
     """
 
-    clock: int
-    task_log: list[tuple[int, str]]
     effective_log: list[tuple[int, int, str]]
+    _clock: TaskClock
+    _active: IntArray  # task each stream is in; never written to in place, so that _ran keeps what was
+    _ran: IntArray  # task under which each stream's latest transition ran
+    _changed: BoolArray
+    _waiting: BoolArray  # streams whose next episode begins on the next step
+    _num_waiting: int
+    _seed: int
+    _started: bool
 
     def __init__(
         self,
@@ -71,7 +75,6 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
     ) -> None:
         _check_choice("info", info, get_args(InfoLevel))
         _check_choice("switch", switch, get_args(Switch))
-        _check_choice("autoreset", autoreset, get_args(Autoreset))
         if switch == "in-episode" and not backend.switches_in_episode:
             raise ValueError("these envs switch only with an episode: expected switch='next-reset', got 'in-episode'")
         self.backend, self.schedule = backend, schedule
@@ -83,11 +86,11 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         self.single_action_space = backend.single_action_space
         self.observation_space = batch_space(backend.single_observation_space, self.num_envs)
         self.action_space = batch_space(backend.single_action_space, self.num_envs)
-        self.set_autoreset(autoreset)
         self._all_streams = np.arange(self.num_envs)
-        self._warn_if_short()
+        self._nobody = np.zeros(self.num_envs, dtype=np.bool_)
         self._start_life(seed)
-        self._started = False
+        self.set_autoreset(autoreset)
+        self._warn_if_short()
 
     # ---------------------------------------------------------------- the gymnasium interface
 
@@ -109,13 +112,13 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         if not self._started:
             self._guarded(self.backend.begin_life, spawn(self._seed, "env"))
             self._started = True
-        self._changed = np.zeros(self.num_envs, dtype=np.bool_)
-        self._waiting, self._num_waiting = np.zeros(self.num_envs, dtype=np.bool_), 0
+        self._waiting, self._num_waiting = self._nobody, 0
+        self._changed = self._nobody
         self._begin_episodes(self._all_streams)
         self._ran = self._active
-        return self.backend.observations(), self._told()
+        return self._guarded(self.backend.observations), self._told()
 
-    def step(self, actions: Any) -> tuple[Any, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
+    def step(self, actions: Any) -> Step:
         """Steps every stream once (``next-step``: begins an episode where the last step ended one).
 
         Args:
@@ -129,32 +132,23 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
             ValueError: actions of the wrong shape or out of range.
         """
         actions = self._checked_actions(actions)
-        self._ran = self._active
-        num_waiting = self._num_waiting
-        waiting = self._waiting if num_waiting else None
-        try:
-            reward, terminated, truncated = self.backend.step(actions, waiting)
-        except Exception as error:
-            raise self._crash(error) from error
-        if self.info_level != "hidden":
-            self._changed = np.zeros(self.num_envs, dtype=np.bool_)
-        self.clock += self.num_envs - num_waiting
-        if self.clock >= self._next_step:
-            self._follow_schedule()
-        ended = terminated | truncated
-        final = None
+        self._ran, self._changed = self._active, self._nobody
+        num_waiting, waiting = self._num_waiting, self._waiting
+        step: Outcome = self._guarded(self.backend.step, actions, waiting if num_waiting else None)
+        ended = step[1] | step[2]
+        if self._clock.advance(self.num_envs - num_waiting) and self.switch == "in-episode":
+            self._enter_task(self._all_streams)
+            self._guarded(self.backend.set_tasks, self._active)
+        num_ended = int(np.count_nonzero(ended))
         if self._same_step:
-            if ended.any():
-                final = self.backend.observations()
+            final = self._guarded(self.backend.observations) if num_ended else None
+            if num_ended:
                 self._begin_episodes(ended.nonzero()[0])
-        else:
-            if num_waiting:
-                self._begin_episodes(self._waiting.nonzero()[0])
-            self._waiting, self._num_waiting = ended, int(np.count_nonzero(ended))
-        info = self._told()
-        if final is not None:
-            self._add_final(info, final, ended)
-        return self.backend.observations(), reward, terminated, truncated, info
+            return self._guarded(self.backend.observations), *step, self._told(final, ended)
+        if num_waiting:
+            self._begin_episodes(waiting.nonzero()[0])
+        self._waiting, self._num_waiting = ended, num_ended
+        return self._guarded(self.backend.observations), *step, self._told()
 
     def close_extras(self, **kwargs: Any) -> None:
         """Closes the backend."""
@@ -163,9 +157,22 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
     # ---------------------------------------------------------------- ground truth and settings
 
     @property
+    def clock(self) -> int:
+        """Valid env steps over all streams in this life."""
+        return self._clock.now
+
+    @property
+    def task_log(self) -> list[tuple[int, str]]:
+        """``(scheduled step, task name)`` of every switch that came due, from step 0 on. Ground truth."""
+        return self._clock.log
+
+    @property
     def stream_tasks(self) -> IntArray:
-        """Task index [B] under which each stream's latest transition ran: ground truth, for evaluation only."""
-        return self._ran.copy()
+        """Task index [B] under which each stream's latest transition ran (after ``reset``: of the next). Ground truth.
+
+        It is what an episode that ended on the last step belongs to, also where the next one has begun already.
+        """
+        return np.array(self._ran)
 
     @property
     def exact_state(self) -> bool:
@@ -174,7 +181,8 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
 
     def set_autoreset(self, autoreset: Autoreset) -> None:
         """Chooses ``next-step`` or ``same-step`` autoreset; possible whenever no stream waits for its next episode."""
-        if getattr(self, "_num_waiting", 0):
+        _check_choice("autoreset", autoreset, get_args(Autoreset))
+        if self._num_waiting:
             raise ValueError("autoreset cannot change while a stream waits for its next episode; call reset() first")
         self._same_step = autoreset == "same-step"
         self.metadata = {"autoreset_mode": _MODES[autoreset]}
@@ -191,7 +199,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
             raise StateMismatchError(
                 "this sequence's envs cannot give their state; call recreate(index) and reset() at every checkpoint"
             )
-        names = {name: index for index, name in enumerate(self.task_names)}
+        index = {name: task for task, name in enumerate(self.task_names)}
         return {
             "format": _STATE_FORMAT,
             "tasks": list(self.task_names),
@@ -199,8 +207,8 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
             "seed": self._seed,
             "clock": self.clock,
             "started": self._started,
-            "task_log": [[step, name] for step, name in self.task_log],
-            "effective_log": np.array([(at, i, names[name]) for at, i, name in self.effective_log], np.int64),
+            "task_log": [list(entry) for entry in self.task_log],
+            "effective_log": np.array([(at, stream, index[name]) for at, stream, name in self.effective_log], np.int64),
             "active": self._active.copy(),
             "ran": self._ran.copy(),
             "waiting": self._waiting.copy(),
@@ -211,7 +219,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         """Takes up a life that ``get_state`` of an equal sequence gave; the next ``step`` continues it exactly.
 
         Raises:
-            StateMismatchError: a state of other tasks, another number of streams or another format.
+            StateMismatchError: a state of other tasks, another number of streams, schedule or format.
         """
         for key, mine in (("format", _STATE_FORMAT), ("tasks", self.task_names), ("num_envs", self.num_envs)):
             if state.get(key) != mine:
@@ -219,11 +227,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
                     f"the saved sequence has {key} {state.get(key)!r}, this one {mine!r}; build the sequence as it was"
                 )
         self._start_life(int(state["seed"]))
-        self.clock = int(state["clock"])
-        while self.clock >= self._next_step:
-            self._take_switch()
-        if [list(entry) for entry in self.task_log] != [list(entry) for entry in state["task_log"]]:
-            raise StateMismatchError("the saved task log does not follow from this schedule; give the same schedule")
+        self._clock.rewind_to(int(state["clock"]), [(int(step), str(name)) for step, name in state["task_log"]])
         entries = np.asarray(state["effective_log"], dtype=np.int64).reshape(-1, 3).tolist()
         self.effective_log = [(at, stream, self.task_names[task]) for at, stream, task in entries]
         self._active = np.array(state["active"], dtype=np.int64)
@@ -243,107 +247,79 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
             index: number of the checkpoint, int >= 0.
         """
         self._guarded(self.backend.begin_life, spawn(self._seed, "recreate", index))
-        self._waiting, self._num_waiting = np.zeros(self.num_envs, dtype=np.bool_), 0
+        self._waiting, self._num_waiting = self._nobody, 0
         self._started = True
 
     # ---------------------------------------------------------------- inside
 
     def _start_life(self, seed: int) -> None:
-        self._seed = seed
-        self.clock = 0
-        self.task_log, self.effective_log = [], []
-        self._upcoming: Iterator[tuple[int, int]] = self.schedule.switches(
-            spawn(seed, "schedule"), len(self.task_names)
-        )
-        self._active = np.full(self.num_envs, -1, dtype=np.int64)
-        self._ran = self._active
-        self._scheduled = -1
-        self._changed = np.zeros(self.num_envs, dtype=np.bool_)
-        self._waiting, self._num_waiting = np.zeros(self.num_envs, dtype=np.bool_), 0
-        self._started = False
-        self._next_step, self._next_task = next(self._upcoming)
-        if self._next_step != 0:
-            raise ValueError(f"a schedule must begin at step 0, this one begins at {self._next_step}: close the gap")
-        self._take_switch()
-
-    def _take_switch(self) -> None:
-        """Makes the upcoming switch the scheduled task and looks up the one after."""
-        if self._next_task != self._scheduled:
-            self._scheduled = self._next_task
-            self.task_log.append((self._next_step, self.task_names[self._scheduled]))
-        before = self._next_step
-        self._next_step, self._next_task = next(self._upcoming, (_NEVER, self._scheduled))
-        if self._next_step <= before:
-            raise ValueError(
-                f"switches must come at rising steps, got {self._next_step} after {before}: no task may have length 0"
-            )
-
-    def _follow_schedule(self) -> None:
-        while self.clock >= self._next_step:
-            self._take_switch()
-        if self.switch == "in-episode":
-            self._enter_task(self._all_streams)
-            self._guarded(self.backend.set_tasks, self._active)
+        self._seed, self._started = seed, False
+        self._clock = TaskClock(self.schedule, spawn(seed, "schedule"), self.task_names)
+        self.effective_log = []
+        self._active = self._ran = np.full(self.num_envs, -1, dtype=np.int64)
+        self._settled_on = -1  # the task that every stream is known to be in
+        self._changed = self._nobody
+        self._waiting, self._num_waiting = self._nobody, 0
 
     def _enter_task(self, streams: IntArray) -> None:
         """Puts the scheduled task in force on these streams and logs where that is a change."""
-        moving = streams[self._active[streams] != self._scheduled]
+        task = self._clock.scheduled
+        if task == self._settled_on:
+            return
+        moving = streams[self._active[streams] != task]
         if moving.size:
-            newborn = self._active[moving[0]] < 0
-            self._active = self._active.copy()  # _ran keeps the old one
-            self._active[moving] = self._scheduled
-            self._changed[moving] = not newborn
-            name = self.task_names[self._scheduled]
+            newborn = bool(self._active[moving[0]] < 0)
+            self._active, self._changed = self._active.copy(), self._changed.copy()
+            self._active[moving], self._changed[moving] = task, not newborn
+            name = self.task_names[task]
             self.effective_log.extend((self.clock, stream, name) for stream in moving.tolist())
+        self._settled_on = task if (self._active == task).all() else -1
 
     def _begin_episodes(self, streams: IntArray) -> None:
         self._enter_task(streams)
         self._guarded(self.backend.reset, streams, self._active)
 
-    def _told(self) -> dict[str, Any]:
-        if self.info_level == "hidden":
-            return {}
-        told: dict[str, Any] = {"task_changed": self._changed.copy()}
+    def _told(self, final: Any = None, ended: BoolArray | None = None) -> dict[str, Any]:
+        """Builds ``info``: what the level tells, and under same-step the last observation of ended episodes."""
+        told: dict[str, Any] = {}
+        if self.info_level != "hidden":
+            told["task_changed"] = self._changed.copy()
         if self.info_level == "task-id":
             told["task_id"] = self._active.copy()
+        if final is not None and ended is not None:
+            rows = np.full(self.num_envs, None, dtype=object)
+            for stream, row in enumerate(iterate(self.observation_space, final)):
+                rows[stream] = row if ended[stream] else None
+            told["final_obs"], told["_final_obs"] = rows, ended.copy()
         return told
 
-    def _add_final(self, info: dict[str, Any], final: Any, ended: BoolArray) -> None:
-        rows = np.full(self.num_envs, None, dtype=object)
-        for stream, row in enumerate(iterate(self.observation_space, final)):
-            if ended[stream]:
-                rows[stream] = row
-        info["final_obs"], info["_final_obs"] = rows, ended.copy()
-
     def _checked_actions(self, actions: Any) -> npt.NDArray[Any]:
-        actions = np.asarray(actions)
-        if actions.shape != self.action_space.shape:
+        checked: npt.NDArray[Any] = np.asarray(actions)
+        if checked.shape != self.action_space.shape:
             raise ValueError(
-                f"expected actions of shape {self.action_space.shape}, one row a stream, got {actions.shape}"
+                f"expected actions of shape {self.action_space.shape}, one row a stream, got {checked.shape}"
             )
         space = self.single_action_space
         if isinstance(space, gym.spaces.Discrete):
-            if actions.dtype.kind not in "iu":
-                raise ValueError(f"expected integer actions for {space}, got dtype {actions.dtype}")
-            low = int(space.start)
-            if ((actions < low) | (actions >= low + int(space.n))).any():
-                raise ValueError(f"expected actions of {space}, got {actions.min()} to {actions.max()}")
-        return actions
+            if checked.dtype.kind not in "iu":
+                raise ValueError(f"expected integer actions for {space}, got dtype {checked.dtype}")
+            shifted = checked - space.start if space.start else checked
+            if (shifted.astype(np.uint64) >= space.n).any():  # negative numbers become huge ones
+                raise ValueError(f"expected actions of {space}, got {checked.min()} to {checked.max()}")
+        return checked
 
-    def _guarded(self, call: Any, *arguments: Any) -> None:
+    def _guarded(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls the backend; what it raises becomes an error that says where in the life it happened."""
         try:
-            call(*arguments)
+            return call(*arguments)
         except Exception as error:
-            raise self._crash(error) from error
-
-    def _crash(self, error: Exception) -> EnvironmentCrashedError:
-        stream = self.backend.stream_at_work
-        where = "all streams" if stream is None else f"stream {stream}"
-        task = self._scheduled if stream is None else int(self._active[stream])
-        return EnvironmentCrashedError(
-            f"the environment of task {self.task_names[task]!r} raised {type(error).__name__} on {where} at clock "
-            f"{self.clock}: {error}; repair the environment, then resume from the last checkpoint"
-        )
+            stream = self.backend.stream_at_work
+            where = "all streams" if stream is None else f"stream {stream}"
+            task = self._clock.scheduled if stream is None else int(self._active[stream])
+            raise EnvironmentCrashedError(
+                f"the environment of task {self.task_names[task]!r} raised {type(error).__name__} on {where} at clock "
+                f"{self.clock}: {error}; repair the environment, then resume from the last checkpoint"
+            ) from error
 
     def _warn_if_short(self) -> None:
         limit, block = self.backend.episode_limit, self.schedule.shortest_block()

@@ -1,0 +1,152 @@
+"""A sequence as a Stable-Baselines3 ``VecEnv``; SB3 is imported when one is asked for."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from nl_agents.tasks import TaskSequence
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
+
+def to_sb3(vector_env: VectorEnv[Any, Any, Any], *, flatten: bool = False) -> VecEnv:
+    """Shows a vector env to Stable-Baselines3, all streams on one clock.
+
+    A TaskSequence is set to same-step autoreset, which SB3's interface demands; ``terminal_observation`` and
+    ``TimeLimit.truncated`` are where SB3 looks for them. ``seed(s)`` makes the next ``reset()`` start a new life.
+    For last action and reward in the observation wrap first: ``to_sb3(AugmentObservation(sequence))``.
+
+    Args:
+        vector_env: a TaskSequence, a wrapper around one, or any ``gymnasium.vector.VectorEnv`` with same-step
+            autoreset.
+        flatten: show one float vector (Discrete entries one-hot) instead of a Dict or an image. SB3's CNN takes no
+            image below 36 x 36, so MiniGrid's 7 x 7 view needs this or a features extractor of your own.
+
+    Raises:
+        ValueError: another vector env with another autoreset mode, whose dummy reset steps SB3 would learn from.
+    """
+    inner = vector_env.unwrapped
+    if isinstance(inner, TaskSequence):
+        inner.set_autoreset("same-step")
+    mode = inner.metadata.get("autoreset_mode")
+    if mode != AutoresetMode.SAME_STEP:
+        raise ValueError(
+            f"SB3 expects same-step autoreset, got {mode}: on the dummy step that begins an episode under next-step "
+            "SB3 would learn from an action that was never taken; build the env with AutoresetMode.SAME_STEP"
+        )
+    view: VecEnv = _view_class()(vector_env, flatten)
+    return view
+
+
+def flatten_batch(space: spaces.Space[Any], batch: Any) -> npt.NDArray[np.float32]:
+    """Lays a batch of observations out as [B, features] float32: Dict entries in their order, Discrete one-hot.
+
+    Raises:
+        ValueError: a space that is neither Box, Discrete nor a Dict of these.
+    """
+    if isinstance(space, spaces.Dict):
+        return np.concatenate([flatten_batch(entry, batch[key]) for key, entry in space.items()], axis=1)
+    if isinstance(space, spaces.Discrete):
+        return np.asarray(batch[:, None] - space.start == np.arange(space.n), dtype=np.float32)
+    if isinstance(space, spaces.Box):
+        return batch.reshape(len(batch), -1).astype(np.float32)  # type: ignore[no-any-return]
+    raise ValueError(f"only Box, Discrete and Dict of these can be flattened, got {space}")
+
+
+def _flat_space(space: spaces.Space[Any]) -> spaces.Box:
+    if isinstance(space, spaces.Dict):
+        parts = [_flat_space(entry) for entry in space.values()]
+        low, high = (np.concatenate(bounds) for bounds in zip(*((part.low, part.high) for part in parts), strict=True))
+        return spaces.Box(low, high, dtype=np.float32)
+    if isinstance(space, spaces.Box):
+        return spaces.Box(
+            space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32), dtype=np.float32
+        )
+    if isinstance(space, spaces.Discrete):
+        return spaces.Box(0.0, 1.0, (int(space.n),), np.float32)
+    raise ValueError(f"only Box, Discrete and Dict of these can be flattened, got {space}")
+
+
+@cache
+def _view_class() -> type[Any]:
+    """Defines the class on first use, so that ``nl_agents.envs`` loads without SB3."""
+    from stable_baselines3.common.vec_env import VecEnv
+
+    class SequenceVecEnv(VecEnv):
+        """The SB3 view of one vector env."""
+
+        def __init__(self, vector_env: VectorEnv[Any, Any, Any], flatten: bool) -> None:
+            self.vector_env, self.flatten = vector_env, flatten
+            self.render_mode = None
+            inner = vector_env.single_observation_space
+            super().__init__(
+                vector_env.num_envs, _flat_space(inner) if flatten else inner, vector_env.single_action_space
+            )
+            self._actions: Any = None
+
+        def reset(self) -> Any:
+            """Begins episodes; the first call after ``seed(s)`` starts the life of seed s."""
+            seen, told = self.vector_env.reset(seed=self._seeds[0])
+            self._reset_seeds()
+            self._reset_options()
+            self.reset_infos = [{key: rows[stream] for key, rows in told.items()} for stream in range(self.num_envs)]
+            return self._shown(seen)
+
+        def step_async(self, actions: Any) -> None:
+            """Keeps the actions for ``step_wait``."""
+            self._actions = actions
+
+        def step_wait(self) -> Any:
+            """Steps all streams; returns SB3's four: observations, rewards, ends, one info dict a stream."""
+            seen, reward, terminated, truncated, told = self.vector_env.step(self._actions)
+            finals, has_final = told.pop("final_obs", None), told.pop("_final_obs", None)
+            infos: list[dict[str, Any]] = [
+                {key: rows[stream] for key, rows in told.items()} for stream in range(self.num_envs)
+            ]
+            for stream, info in enumerate(infos):
+                info["TimeLimit.truncated"] = bool(truncated[stream] and not terminated[stream])
+                if has_final is not None and has_final[stream]:
+                    info["terminal_observation"] = self._shown_row(finals[stream])
+            return self._shown(seen), reward.astype(np.float32), terminated | truncated, infos
+
+        def close(self) -> None:
+            """Closes the vector env."""
+            self.vector_env.close()
+
+        def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+            """Returns the vector env's own attribute once a stream: all streams share one env."""
+            return [getattr(self._owner(attr_name), attr_name) for _ in self._get_indices(indices)]
+
+        def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+            """Sets the attribute of the one shared env."""
+            setattr(self._owner(attr_name), attr_name, value)
+
+        def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+            """Calls a method of the one shared env once and returns its result once a stream."""
+            result = getattr(self._owner(method_name), method_name)(*args, **kwargs)
+            return [result for _ in self._get_indices(indices)]
+
+        def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+            """Single-env wrappers are never around a stream of a sequence."""
+            return [False for _ in self._get_indices(indices)]
+
+        def _shown(self, seen: Any) -> Any:
+            return flatten_batch(self.vector_env.single_observation_space, seen) if self.flatten else seen
+
+        def _shown_row(self, row: Any) -> Any:
+            if not self.flatten:
+                return row
+            batch = {key: np.asarray(entry)[None] for key, entry in row.items()} if isinstance(row, dict) else row[None]
+            return self._shown(batch)[0]
+
+        def _owner(self, name: str) -> Any:
+            return self.vector_env if hasattr(self.vector_env, name) else self.vector_env.unwrapped
+
+    return SequenceVecEnv

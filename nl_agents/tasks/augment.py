@@ -1,0 +1,78 @@
+"""Shows an agent of another library what ours are given beside the observation: its last action and last reward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space, iterate
+
+from nl_agents.tasks.backend import BoolArray, FloatArray
+
+
+class AugmentObservation(VectorWrapper[Any, Any, Any, Any, Any]):
+    """Adds ``last_action`` and ``last_reward`` to what each stream sees.
+
+    A plain observation space becomes ``Dict(obs, last_action, last_reward)``; a Dict keeps its keys and gains two.
+    Both carry over the end of an episode and over ``reset()``, as in RL² (Duan et al. 2016): they describe the latest
+    transition of the stream. At the start of a life, where there is none, both are the space's zero. The step on
+    which ``next-step`` autoreset begins an episode is no transition and changes neither.
+
+    Args:
+        env: any vector env of either autoreset mode; its action space must be Discrete, MultiDiscrete or Box.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        super().__init__(env)
+        action = env.single_action_space
+        if not isinstance(action, spaces.Discrete | spaces.MultiDiscrete | spaces.Box):
+            raise ValueError(f"AugmentObservation expects a Discrete, MultiDiscrete or Box action, got {action}")
+        self._is_dict = isinstance(env.single_observation_space, spaces.Dict)
+        extra = {"last_action": action, "last_reward": spaces.Box(-np.inf, np.inf, (1,), np.float32)}
+        inner = env.single_observation_space
+        own = dict(inner.spaces) if isinstance(inner, spaces.Dict) else {"obs": inner}
+        clash = sorted(own.keys() & extra.keys())
+        if clash:
+            raise ValueError(f"the observation already has {', '.join(clash)}; AugmentObservation was applied before")
+        self.single_observation_space = spaces.Dict({**own, **extra})
+        self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+        self._next_step = env.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
+        self._forget()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begins episodes; with a seed, a new life without a last action."""
+        seen, info = self.env.reset(seed=seed, options=options)
+        if seed is not None:
+            self._forget()
+        self._waiting = np.zeros(self.num_envs, dtype=np.bool_)
+        return self._joined(seen), info
+
+    def step(self, actions: Any) -> tuple[Any, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
+        """Steps and remembers what was given and what came of it."""
+        seen, reward, terminated, truncated, info = self.env.step(actions)
+        valid = ~self._waiting
+        self._action[valid] = np.asarray(actions)[valid]
+        self._reward[valid, 0] = reward[valid]
+        if self._next_step:
+            self._waiting = terminated | truncated
+        if "final_obs" in info:
+            rows = list(iterate(self.observation_space, self._joined(seen)))
+            for stream in np.flatnonzero(info["_final_obs"]):
+                last = {key: rows[stream][key] for key in ("last_action", "last_reward")}
+                final = info["final_obs"][stream]
+                info["final_obs"][stream] = {**(final if self._is_dict else {"obs": final}), **last}
+        return self._joined(seen), reward, terminated, truncated, info
+
+    def _forget(self) -> None:
+        space = self.action_space
+        assert isinstance(space, spaces.MultiDiscrete | spaces.Box)
+        start = space.start if isinstance(space, spaces.MultiDiscrete) else 0
+        self._action = np.zeros(space.shape, dtype=space.dtype) + np.asarray(start, dtype=space.dtype)
+        self._reward = np.zeros((self.num_envs, 1), dtype=np.float32)
+        self._waiting = np.zeros(self.num_envs, dtype=np.bool_)
+
+    def _joined(self, seen: Any) -> dict[str, Any]:
+        extra = {"last_action": self._action.copy(), "last_reward": self._reward.copy()}
+        return {**seen, **extra} if self._is_dict else {"obs": seen, **extra}
