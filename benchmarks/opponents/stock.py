@@ -138,7 +138,6 @@ def make_recurrent_ppo(world: World, settings: Settings, *, fused: bool, critic_
     )
 
 
-def run(world: World, settings: Settings, report: Report, *, fused: bool, critic_lstm: bool = True) -> None:
+def run(model: RecurrentPPO, report: Report) -> None:
     """Learns until ``report`` ends the process."""
-    model = make_recurrent_ppo(world, settings, fused=fused, critic_lstm=critic_lstm)
     model.learn(10**12, callback=_Reporter(report), log_interval=None)

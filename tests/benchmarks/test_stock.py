@@ -109,5 +109,5 @@ def test_it_reports_after_each_update() -> None:
             raise EnoughError
 
     with pytest.raises(EnoughError):
-        run(CartPole(4, 0), SMALL, report, fused=True)
+        run(make_recurrent_ppo(CartPole(4, 0), SMALL, fused=True), report)
     assert reports == [128, 256]
