@@ -25,7 +25,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev ## mypy reads the package as users get it: built and installed
 	rm -rf $(VENV)/typed build
 	$(PIP) install --no-deps --no-build-isolation --target $(VENV)/typed .
-	cd $(VENV)/typed && ../bin/python -m mypy --config-file ../../pyproject.toml -p nl_agents
+	cd $(VENV)/typed && ../bin/python -m mypy --config-file $(CURDIR)/pyproject.toml -p nl_agents
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
