@@ -1,0 +1,207 @@
+"""The peer cores against their slow judges: values, states and gradients, with resets, gaps and handed-in states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nl_agents.errors import StateMismatchError
+from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.feed_forward import FeedForwardCore
+from nl_agents.memory.gated_delta import GatedDeltaCore
+from nl_agents.memory.recurrent import FusedRecurrentCore, GruCore, LstmCore
+from nl_agents.memory.reference_peers import (
+    feed_forward_reference,
+    gated_delta_reference,
+    gru_reference,
+    lstm_reference,
+)
+
+STEPS, STREAMS, SIZE, WIDTH = 11, 3, 4, 6
+Judge = Callable[..., tuple[Tensor, Any]]
+PEERS: dict[str, tuple[Callable[[], MemoryCore], Judge]] = {
+    "lstm-episode": (lambda: LstmCore(SIZE, WIDTH, scope="episode"), lstm_reference),
+    "lstm-never": (lambda: LstmCore(SIZE, WIDTH, scope="never"), lstm_reference),
+    "gru-episode": (lambda: GruCore(SIZE, WIDTH, scope="episode"), gru_reference),
+    "gru-never": (lambda: GruCore(SIZE, WIDTH, scope="never"), gru_reference),
+    **{
+        f"gated-delta-{scope}-{chunk}": (
+            lambda scope=scope, chunk=chunk: GatedDeltaCore(  # type: ignore[misc]
+                SIZE, WIDTH, scope=scope, heads=3, chunk=chunk, retention=(3.0, 50.0)
+            ),
+            gated_delta_reference,
+        )
+        for scope, chunk in (("episode", 4), ("never", 4), ("split", 1), ("split", 3), ("split", 64))
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _double() -> Iterator[None]:
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def flags(kind: str) -> tuple[Tensor, Tensor]:
+    is_first, is_valid = torch.zeros(2, STEPS, STREAMS, dtype=torch.bool)
+    is_valid = ~is_valid
+    if kind != "plain":
+        is_first[0, 0] = is_first[3, 0] = is_first[4, 0] = is_first[7, 1] = is_first[STEPS - 1, 2] = True
+    if kind == "gaps":
+        is_valid[2, 0] = is_valid[3, 0] = is_valid[0, 1] = is_valid[6, 1] = is_valid[STEPS - 1, 1] = False
+        is_valid[:, 2] = False  # a stream without a single valid step; its reset does not count either
+    return is_first, is_valid
+
+
+def random_state(core: MemoryCore) -> Any:
+    fresh = core.initial_state(STREAMS)
+    return type(fresh)(*(0.5 * torch.randn_like(leaf) for leaf in fresh))
+
+
+@pytest.mark.parametrize("kind", ["plain", "resets", "gaps"])
+@pytest.mark.parametrize("name", PEERS)
+def test_values_states_and_gradients_equal_the_judge(name: str, kind: str) -> None:
+    make, judge = PEERS[name]
+    core, (is_first, is_valid) = make(), flags(kind)
+    for parameter in core.parameters():  # biases of zero would hide a forgotten one
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    x, state = torch.randn(STEPS, STREAMS, SIZE), random_state(core)
+    weights = [torch.randn(STEPS, STREAMS, WIDTH), *map(torch.randn_like, state)]
+    results = []
+    for slow in (False, True):
+        leaves = [x.clone().requires_grad_(), *(leaf.clone().requires_grad_() for leaf in state)]
+        handed = type(state)(*leaves[1:])
+        given = None if kind != "gaps" and not slow else is_valid
+        run = judge if slow else type(core).__call__
+        y, after = run(core, leaves[0], handed, is_first, given)
+        visible = y * is_valid.unsqueeze(-1)  # what is read at an invalid step is nobody's business
+        loss = sum((w * part).sum() for w, part in zip(weights, (visible, *after), strict=True))
+        grads = torch.autograd.grad(loss, [*leaves, *core.parameters()], allow_unused=True, materialize_grads=True)
+        results.append([visible, *after, *grads])
+    for fast, slow_one in zip(*results, strict=True):
+        torch.testing.assert_close(fast, slow_one, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_what_lies_at_invalid_steps_is_never_touched(name: str) -> None:
+    core, (is_first, is_valid) = PEERS[name][0](), flags("gaps")
+    x, state = torch.randn(STEPS, STREAMS, SIZE), core.initial_state(STREAMS)
+    dirty = x.masked_fill(~is_valid.unsqueeze(-1), torch.nan).requires_grad_()
+    clean, after_clean = core(x, state, is_first, is_valid)
+    y, after = core(dirty, state, is_first, is_valid)
+    torch.testing.assert_close(y[is_valid], clean[is_valid])
+    for left, right in zip(after, after_clean, strict=True):
+        torch.testing.assert_close(left, right)
+    y[is_valid].sum().backward()
+    assert dirty.grad is not None and dirty.grad[is_valid].isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in core.parameters())
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_an_invalid_step_alone_leaves_the_state_bit_for_bit(name: str) -> None:
+    core = PEERS[name][0]()
+    state, never = random_state(core), torch.zeros(1, STREAMS, dtype=torch.bool)
+    _, after = core(torch.randn(1, STREAMS, SIZE), state, ~never, never)
+    assert all(torch.equal(left, right) for left, right in zip(state, after, strict=True))
+
+
+@pytest.mark.parametrize("make", [LstmCore, GruCore])
+def test_long_blocks_with_many_resets_in_float32(make: type[FusedRecurrentCore]) -> None:
+    torch.set_default_dtype(torch.float32)
+    core = make(5, 8)
+    is_first, is_valid = torch.rand(40, 7) < 0.3, torch.rand(40, 7) < 0.8
+    x, state = torch.randn(40, 7, 5), core.initial_state(7)
+    y, last = core(x, state, is_first, is_valid)
+    for t in range(40):
+        one, state = core(x[t : t + 1], state, is_first[t : t + 1], is_valid[t : t + 1])
+        torch.testing.assert_close(one[0], y[t])
+    torch.testing.assert_close(last, state)
+
+
+def test_scopes_decide_what_a_reset_clears() -> None:
+    is_first = torch.ones(1, STREAMS, dtype=torch.bool)
+    x = torch.randn(1, STREAMS, SIZE)
+    for core, cleared in (
+        (LstmCore(SIZE, WIDTH, scope="episode"), True),
+        (GruCore(SIZE, WIDTH, scope="never"), False),
+        (GatedDeltaCore(SIZE, WIDTH, heads=3, scope="episode"), True),
+        (GatedDeltaCore(SIZE, WIDTH, heads=3, scope="never"), False),
+    ):
+        after = core(x, random_state(core), is_first)[1]
+        fresh = core(x, core.initial_state(STREAMS), is_first)[1]
+        assert torch.allclose(after[0], fresh[0]) is cleared
+        assert [row.scope for row in core.levels()] == ["episode" if cleared else "never"]
+    split = GatedDeltaCore(SIZE, WIDTH, heads=3, scope="split")
+    assert [(row.scope, row.stores) for row in split.levels()] == [
+        ("episode", "1 heads, 4 floats a stream"),
+        ("never", "2 heads, 8 floats a stream"),
+    ]
+    after, fresh = (
+        split(x, start, is_first)[1].memory for start in (random_state(split), split.initial_state(STREAMS))
+    )
+    assert torch.equal(after[:, 0], fresh[:, 0]) and not torch.allclose(after[:, 1:], fresh[:, 1:])
+
+
+def test_the_gated_delta_memory_recalls_what_it_was_told() -> None:
+    """Closed form: with alpha = 1 and beta = 1, orthonormal keys recall their values exactly."""
+    from nl_agents.memory.gated_delta import Inputs, chunks
+
+    keys = torch.linalg.qr(torch.randn(5, 5))[0].expand(2, 5, 5)
+    values = torch.randn(2, 5, 5)
+    told = Inputs(keys, keys, values, torch.ones(2, 5), torch.zeros(2, 5), torch.zeros(2, 5, dtype=torch.int64))
+    read, memory = chunks(told, torch.zeros(2, 5, 5), chunk=2)
+    torch.testing.assert_close(read, values)
+    torch.testing.assert_close(keys @ memory.mT, values)
+    overwritten = told._replace(value=-values)
+    torch.testing.assert_close(chunks(overwritten, memory, chunk=5)[0], -values)
+
+
+def test_the_gated_delta_memory_stays_bounded() -> None:
+    core = GatedDeltaCore(SIZE, WIDTH, scope="never", heads=3)
+    state, silent = core.initial_state(STREAMS), torch.zeros(500, STREAMS, dtype=torch.bool)
+    with torch.no_grad():
+        for _ in range(20):
+            y, state = core(10 * torch.randn(500, STREAMS, SIZE), state, silent)
+    assert y.isfinite().all() and state.memory.abs().max() < 100.0
+
+
+def test_feed_forward_equals_its_judge_and_has_no_state() -> None:
+    core = FeedForwardCore(SIZE, WIDTH, depth=2, expansion=1.5)
+    x, is_first = torch.randn(STEPS, STREAMS, SIZE), torch.zeros(STEPS, STREAMS, dtype=torch.bool)
+    y, after = core(x, core.initial_state(STREAMS), is_first)
+    torch.testing.assert_close(y, feed_forward_reference(core, x))
+    assert core.state_size == 0 and core.levels() == []
+    assert core.unpack(core.pack(after)).empty.shape == (STREAMS, 0)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_pack_is_undone_by_unpack(name: str) -> None:
+    core = PEERS[name][0]()
+    state = random_state(core)
+    packed = core.pack(state)
+    assert packed.shape == (STREAMS, core.state_size)
+    assert all(torch.equal(left, right) for left, right in zip(state, core.unpack(packed), strict=True))
+
+
+def test_bad_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="scope must be 'episode' or 'never', got 'life'"):
+        LstmCore(SIZE, WIDTH, scope="life")
+    with pytest.raises(ValueError, match="scope must be 'episode', 'never' or 'split', got 'life'"):
+        GatedDeltaCore(SIZE, WIDTH, scope="life")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="width must be a multiple of heads >= 1, got width 6 and heads 4"):
+        GatedDeltaCore(SIZE, WIDTH, heads=4)
+    with pytest.raises(ValueError, match="chunk must be >= 1 env steps, got 0"):
+        GatedDeltaCore(SIZE, WIDTH, heads=3, chunk=0)
+    with pytest.raises(ValueError, match=r"time constants 1 < low <= high in env steps, got \(5.0, 2.0\)"):
+        GatedDeltaCore(SIZE, WIDTH, heads=3, retention=(5.0, 2.0))
+    with pytest.raises(ValueError, match="depth must be >= 0 blocks, got -1"):
+        FeedForwardCore(SIZE, WIDTH, depth=-1)
+    lstm, gru = LstmCore(SIZE, WIDTH), GruCore(SIZE, WIDTH)
+    with pytest.raises(StateMismatchError, match="LstmCore expects a LstmState, got GruState"):
+        lstm(torch.zeros(1, 2, SIZE), gru.initial_state(2), torch.zeros(1, 2, dtype=torch.bool))
