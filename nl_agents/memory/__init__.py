@@ -5,3 +5,5 @@ from __future__ import annotations
 from nl_agents.memory.base import MemoryCore as MemoryCore
 from nl_agents.memory.hope import HopeCore as HopeCore
 from nl_agents.memory.hope import HopeState as HopeState
+from nl_agents.memory.registry import CORES as CORES
+from nl_agents.memory.registry import make_core as make_core

@@ -1,0 +1,10 @@
+"""Level 1: replay, the inner loop, and learner-time levels."""
+
+from __future__ import annotations
+
+from nl_agents.learning.learner import InnerLearner as InnerLearner
+from nl_agents.learning.levels import LevelScheduler as LevelScheduler
+from nl_agents.learning.replay import ReplayBuffer as ReplayBuffer
+from nl_agents.learning.rollout import Rollout as Rollout
+from nl_agents.learning.rollout import allocate as allocate
+from nl_agents.learning.statistics import ScaleKeeper as ScaleKeeper

@@ -1,0 +1,118 @@
+"""Learner-time levels: groups of parameters whose gradients are summed over a period before they are stepped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nl_agents.types import LevelInfo
+
+
+class ParameterLevel:
+    """One level: its parameters, its period in learner updates, the gradient summed since its last step (Eq. 71)."""
+
+    def __init__(self, name: str, parameters: list[nn.Parameter], period: int) -> None:
+        self.name, self.parameters, self.period = name, parameters, period
+        self.waited = 0  # updates summed so far
+        self.summed: list[Tensor] = [torch.zeros_like(parameter) for parameter in parameters] if period > 1 else []
+
+
+class LevelScheduler:
+    """Decides at every learner update which levels step, with what gradient.
+
+    Call ``gather`` between ``backward`` and the optimizer's step: it clips each level's (summed) gradient to
+    ``max_norm`` and leaves ``grad = None`` on the levels that do not step now, which the optimizer then leaves alone.
+
+    Args:
+        groups: level name -> (parameters, period in learner updates); the level of period 1 first.
+        max_norm: bound of a level's gradient norm.
+    """
+
+    def __init__(self, groups: dict[str, tuple[list[nn.Parameter], int]], max_norm: float) -> None:
+        self.levels = [ParameterLevel(name, parameters, period) for name, (parameters, period) in groups.items()]
+        self.max_norm = max_norm
+
+    def gather(self) -> Tensor:
+        """Prepares ``grad`` of every parameter; returns the norm of the fastest level's gradient before clipping."""
+        norm = torch.zeros(())
+        for index, level in enumerate(self.levels):
+            gradients = [
+                torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                for parameter in level.parameters
+            ]
+            if level.summed:
+                torch._foreach_add_(level.summed, gradients)
+                level.waited += 1
+                if level.waited < level.period:
+                    for parameter in level.parameters:
+                        parameter.grad = None
+                    continue
+                for target, source in zip(gradients, level.summed, strict=True):
+                    target.copy_(source)
+                torch._foreach_zero_(level.summed)
+                level.waited = 0
+            for parameter, gradient in zip(level.parameters, gradients, strict=True):
+                parameter.grad = gradient
+            total = nn.utils.get_total_norm(gradients)
+            nn.utils.clip_grads_with_norm_(level.parameters, self.max_norm, total)
+            if index == 0:
+                norm = total
+        return norm
+
+    def set_period(self, name: str, period: int) -> None:
+        """Changes a level's period; a partial sum is flushed: it is stepped together with the next update's gradient.
+
+        Raises:
+            ValueError: no such level, or a period < 1.
+        """
+        if period < 1:
+            raise ValueError(f"period of {name} must be an integer >= 1 (learner updates), got {period}")
+        for level in self.levels:
+            if level.name == name:
+                if not level.summed:
+                    level.summed = [torch.zeros_like(parameter) for parameter in level.parameters]
+                level.waited = period - 1 if level.waited else 0
+                level.period = period
+                return
+        raise ValueError(f"no level {name!r}; levels are {', '.join(level.name for level in self.levels)}")
+
+    def periods(self) -> dict[str, int]:
+        """Level name -> period in learner updates."""
+        return {level.name: level.period for level in self.levels}
+
+    def infos(self) -> list[LevelInfo]:
+        """One row a level."""
+        rows = []
+        for level in self.levels:
+            weights = sum(parameter.numel() for parameter in level.parameters)
+            rows.append(
+                LevelInfo(
+                    level.name,
+                    f"{weights} weights",
+                    "gradients of fresh and replayed chunks",
+                    "policy, value, prediction and cloning losses",
+                    level.period,
+                    "learner update",
+                    "life",
+                )
+            )
+        return rows
+
+    def state_dict(self) -> dict[str, Any]:
+        """Periods, waits and partial sums, for an exact resume."""
+        return {
+            level.name: {"period": level.period, "waited": level.waited, "summed": list(level.summed)}
+            for level in self.levels
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what ``state_dict`` gave."""
+        for level in self.levels:
+            saved = state[level.name]
+            level.period, level.waited = int(saved["period"]), int(saved["waited"])
+            level.summed = [
+                tensor.to(parameter.device).clone()
+                for tensor, parameter in zip(saved["summed"], level.parameters, strict=False)
+            ]

@@ -1,0 +1,122 @@
+"""The actor-critic around a memory core: encoder -> core -> actor, critic and prediction head."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nl_agents.memory.base import MemoryCore
+from nl_agents.policies.actions import ActionSpec
+from nl_agents.policies.observations import ObservationCodec
+
+
+class PolicyInput(NamedTuple):
+    """What the policy is shown at each step, time first. ``is_valid`` False: a dummy step, see MemoryCore."""
+
+    rows: Tensor  # [T, B, N] packed raw observations
+    last_action: Tensor  # [T, B, A] features of the last action taken (carried over episode starts)
+    last_reward: Tensor  # [T, B] the reward it brought
+    is_first: Tensor  # [T, B] bool
+    is_valid: Tensor  # [T, B] bool
+
+
+class PolicyOutput(NamedTuple):
+    """What the heads say. Values are in units of the return scale."""
+
+    parameters: Tensor  # [T, B, P] of the action distribution
+    values: Tensor  # [T, B]
+    readout: Tensor  # [T, B, D] what the heads saw
+    features: Tensor  # [T, B, F] encoded observation features, targets of the prediction loss
+
+
+class MemoryPolicy(nn.Module):
+    """Actor and critic on one memory core.
+
+        f_t = features(obs_t)        x_t = W_2 silu(norm(W_1 [f_t, last action, tanh(last reward), first flag]))
+        y_t, state = core(x_t, state)        logits = W_pi (y_t + x_t)        value = w_v (y_t + x_t)
+
+    A prediction head is trained (never used to act) to say from y_t and a_t how the features change and what reward comes:
+    the outer prediction loss. Normalisation statistics are buffers, set between rollouts, frozen during one.
+
+    Args:
+        codec: packing of the observation space.
+        actions: the action space's distribution.
+        core: memory core of input size and width equal to ``width``.
+        inputs: "all", or "observation" to hide last action, reward and first-step flag.
+        prediction: whether there is a prediction head.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    change_scale: Tensor
+    return_scale: Tensor
+
+    def __init__(
+        self,
+        codec: ObservationCodec,
+        actions: ActionSpec,
+        core: MemoryCore,
+        inputs: str = "all",
+        prediction: bool = True,
+    ) -> None:
+        super().__init__()
+        width = core.width
+        self.codec, self.actions, self.inputs = codec, actions, inputs
+        extra = actions.size + 2 if inputs == "all" else 0
+        self.encoder = nn.Sequential(
+            nn.Linear(codec.feature_size + extra, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.core = core
+        self.actor = nn.Linear(width, actions.parameters)
+        self.critic = nn.Linear(width, 1)
+        nn.init.orthogonal_(self.actor.weight, 0.01)
+        nn.init.zeros_(self.actor.bias)
+        nn.init.orthogonal_(self.critic.weight, 1.0)
+        nn.init.zeros_(self.critic.bias)
+        self.predictor: nn.Sequential | None = None
+        if prediction:
+            self.predictor = nn.Sequential(
+                nn.Linear(width + actions.size, width), nn.SiLU(), nn.Linear(width, codec.feature_size + 1)
+            )
+        self.register_buffer("mean", torch.zeros(codec.vector_size))
+        self.register_buffer("scale", torch.ones(codec.vector_size))
+        self.register_buffer("change_scale", torch.ones(codec.feature_size))
+        self.register_buffer("return_scale", torch.ones(()))
+
+    def forward(self, given: PolicyInput, state: Any, phase: int | None = None) -> tuple[PolicyOutput, Any]:
+        """Runs a sequence; gradients flow through the memory's writes back to the first step."""
+        features = self.codec.features(given.rows, self.mean, self.scale)
+        inputs = features
+        if self.inputs == "all":
+            flags = torch.stack((torch.tanh(given.last_reward), given.is_first.to(features.dtype)), dim=-1)
+            inputs = torch.cat((features, given.last_action, flags), dim=-1)
+        x = self.encoder(inputs)
+        action = given.last_action if self.core.action_size else None
+        y, state = self.core(x, state, given.is_first, given.is_valid, action, phase)
+        joined = y + x
+        return PolicyOutput(self.actor(joined), self.critic(joined).squeeze(-1), y, features), state
+
+    def predict_next(self, readout: Tensor, actions: Tensor) -> Tensor:
+        """Expected scaled change of the features, and tanh(reward) last [T, B, F + 1]."""
+        assert self.predictor is not None, "the policy was built without a prediction head"
+        return self.predictor(torch.cat((readout, self.actions.features(actions)), dim=-1))
+
+    def prediction_loss(self, output: PolicyOutput, actions: Tensor, rewards: Tensor, follows: Tensor) -> Tensor:
+        """Mean squared error of the prediction head over steps whose successor lies in the same episode.
+
+        Args:
+            output: of this policy on the sequence [T, B].
+            actions: taken [T, B, ...].
+            rewards: raw [T, B].
+            follows: [T, B] bool, step t + 1 continues the episode of step t (False at T - 1).
+        """
+        expected = self.predict_next(output.readout, actions)
+        with torch.no_grad():
+            change = (output.features[1:] - output.features[:-1]) * self.change_scale
+            target = torch.cat((change, torch.tanh(rewards[:-1]).unsqueeze(-1)), dim=-1)
+            mask = follows[:-1]
+        error = F.mse_loss(expected[:-1], target.masked_fill(~mask.unsqueeze(-1), 0.0), reduction="none").mean(-1)
+        return (error * mask).sum() / mask.sum().clamp(min=1)

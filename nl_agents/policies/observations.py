@@ -1,0 +1,117 @@
+"""Observations as one flat row a stream: how a space is stored, and how its row becomes features."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from nl_agents.errors import SpaceNotSupportedError
+
+GRID_SCALE = 10.0
+"""MiniGrid codes objects (0-10), colours (0-5) and states (0-2); divided by this they lie in 0 .. 1."""
+
+
+class Part(NamedTuple):
+    """One leaf of an observation space inside the flat row."""
+
+    key: str | None  # key in a Dict space, None for a plain space
+    kind: str  # "vector", "grid" (small uint8 image of codes) or "discrete"
+    start: int
+    stop: int
+    size: int  # features it becomes: values of a discrete space, else stop - start
+
+
+class ObservationCodec:
+    """Packs observations of one space into rows and unpacks rows into features.
+
+    Rows are raw (decisions: observations are stored raw, normalised when used): uint8 if every leaf is, float32 else.
+
+    Args:
+        space: single-env observation space: Box (any shape; small uint8 boxes are read as MiniGrid codes), Discrete,
+            or a Dict of these. Text leaves (``mission``) are left out.
+
+    Raises:
+        SpaceNotSupportedError: for any other leaf.
+    """
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        leaves = dict(space.spaces) if isinstance(space, spaces.Dict) else {None: space}
+        self.parts: list[Part] = []
+        start = 0
+        for key, leaf in leaves.items():
+            if isinstance(leaf, spaces.Text):
+                continue
+            length, kind, size = _describe(key, leaf)
+            self.parts.append(Part(key, kind, start, start + length, size))
+            start += length
+        if not self.parts:
+            raise SpaceNotSupportedError(f"nothing in {space} can be encoded; give at least one Box or Discrete leaf")
+        self.space = space
+        self.row_size = start
+        self.feature_size = sum(part.size for part in self.parts)
+        self.vector_size = sum(part.stop - part.start for part in self.parts if part.kind == "vector")
+        self.dtype = torch.float32 if self.vector_size else torch.uint8
+        if self.dtype == torch.uint8 and any(part.size > 256 for part in self.parts if part.kind == "discrete"):
+            self.dtype = torch.float32
+        self._single = self.parts[0] if len(self.parts) == 1 and self.parts[0].key is None else None
+
+    def pack(self, observation: Any, out: NDArray[Any]) -> None:
+        """Writes a batch of observations (array, or dict of arrays, batch first) into rows ``out`` [B, row_size]."""
+        if self._single is not None:
+            out[...] = np.asarray(observation).reshape(out.shape)
+            return
+        for part in self.parts:
+            value = observation if part.key is None else observation[part.key]
+            out[:, part.start : part.stop] = np.asarray(value).reshape(out.shape[0], -1)
+
+    def vectors(self, rows: Tensor) -> Tensor:
+        """The leaves that are normalised by running moments [..., vector_size]."""
+        picked = [rows[..., part.start : part.stop] for part in self.parts if part.kind == "vector"]
+        return picked[0] if len(picked) == 1 else torch.cat(picked, dim=-1)
+
+    def features(self, rows: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        """Turns rows [..., row_size] into features [..., feature_size].
+
+        Vectors become clip((x - mean) * scale, ±10), grid codes lie in 0 .. 1, discrete values are one-hot.
+        """
+        features, used = [], 0
+        for part in self.parts:
+            piece = rows[..., part.start : part.stop]
+            if part.kind == "vector":
+                width = part.stop - part.start
+                moved = (piece - mean[used : used + width]) * scale[used : used + width]
+                features.append(moved.clamp(-10.0, 10.0))
+                used += width
+            elif part.kind == "grid":
+                features.append(piece.to(mean.dtype) / GRID_SCALE)
+            else:
+                features.append(F.one_hot(piece[..., 0].long(), part.size).to(mean.dtype))
+        return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
+
+
+def _describe(key: str | None, leaf: gym.Space[Any]) -> tuple[int, str, int]:
+    """Returns (entries in the row, kind, features) of one leaf."""
+    if isinstance(leaf, spaces.Discrete):
+        if leaf.start != 0:
+            raise SpaceNotSupportedError(f"Discrete leaf {key!r} starts at {leaf.start}; shift it to start at 0")
+        return 1, "discrete", int(leaf.n)
+    if isinstance(leaf, spaces.Box):
+        length = int(np.prod(leaf.shape, dtype=int)) or 1
+        if leaf.dtype == np.uint8:
+            if length > 1024:
+                raise SpaceNotSupportedError(
+                    f"Box leaf {key!r} of shape {leaf.shape} is a large image; only small code grids (<= 1024 entries, "
+                    "as MiniGrid's) have an encoder: encode or crop it in a wrapper"
+                )
+            return length, "grid", length
+        return length, "vector", length
+    raise SpaceNotSupportedError(
+        f"no encoder for leaf {key!r} of type {type(leaf).__name__}; expected Box or Discrete, or a Dict of them"
+    )
