@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
@@ -60,7 +61,8 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
     _waiting: BoolArray  # streams whose next episode begins on the next step
     _num_waiting: int
     _seed: int
-    _started: bool
+    _started: bool  # whether the backend has begun this life
+    _must_recreate: bool  # whether a state without running episodes was taken up
 
     def __init__(
         self,
@@ -109,6 +111,8 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
             raise ValueError(f"TaskSequence.reset() knows no options, got {sorted(options)}; call reset() without")
         if seed is not None:
             self._start_life(int(seed))
+        if self._must_recreate:
+            raise StateMismatchError("this state holds no running episodes: call recreate(index) before reset()")
         if not self._started:
             self._guarded(self.backend.begin_life, spawn(self._seed, "env"))
             self._started = True
@@ -129,9 +133,12 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
 
         Raises:
             EnvironmentCrashedError: an env raised; the text names stream, task and clock.
+            ResetNeeded: no episode is running.
             ValueError: actions of the wrong shape or out of range.
         """
         actions = self._checked_actions(actions)
+        if not self._started or self._must_recreate:
+            raise ResetNeeded("no episode is running: call reset() before step()")
         self._ran, self._changed = self._active, self._nobody
         num_waiting, waiting = self._num_waiting, self._waiting
         step: Outcome = self._guarded(self.backend.step, actions, waiting if num_waiting else None)
@@ -192,13 +199,9 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
     def get_state(self) -> dict[str, Any]:
         """Returns the whole life as nested dicts of plain JSON values and arrays.
 
-        Raises:
-            StateMismatchError: the backend cannot give its state exactly.
+        Where ``exact_state`` is False it holds clock, schedule and logs but not the running episodes: whoever saves
+        calls ``recreate(index)`` and ``reset()`` next, and so does whoever takes the state up.
         """
-        if not self.exact_state:
-            raise StateMismatchError(
-                "this sequence's envs cannot give their state; call recreate(index) and reset() at every checkpoint"
-            )
         index = {name: task for task, name in enumerate(self.task_names)}
         return {
             "format": _STATE_FORMAT,
@@ -212,11 +215,13 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
             "active": self._active.copy(),
             "ran": self._ran.copy(),
             "waiting": self._waiting.copy(),
-            "backend": self.backend.get_state(),
+            "backend": self.backend.get_state() if self.exact_state else None,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes up a life that ``get_state`` of an equal sequence gave; the next ``step`` continues it exactly.
+
+        Where ``exact_state`` is False, ``recreate(index)`` and ``reset()`` must come before that step.
 
         Raises:
             StateMismatchError: a state of other tasks, another number of streams, schedule or format.
@@ -235,7 +240,9 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         self._waiting = np.array(state["waiting"], dtype=np.bool_)
         self._num_waiting = int(np.count_nonzero(self._waiting))
         self._started = bool(state["started"])
-        self.backend.set_state(state["backend"])
+        self._must_recreate = state["backend"] is None
+        if not self._must_recreate:
+            self.backend.set_state(state["backend"])
 
     def recreate(self, index: int) -> None:
         """Builds the envs anew where their state cannot be kept; call ``reset()`` next.
@@ -248,12 +255,12 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         """
         self._guarded(self.backend.begin_life, spawn(self._seed, "recreate", index))
         self._waiting, self._num_waiting = self._nobody, 0
-        self._started = True
+        self._started, self._must_recreate = True, False
 
     # ---------------------------------------------------------------- inside
 
     def _start_life(self, seed: int) -> None:
-        self._seed, self._started = seed, False
+        self._seed, self._started, self._must_recreate = seed, False, False
         self._clock = TaskClock(self.schedule, spawn(seed, "schedule"), self.task_names)
         self.effective_log = []
         self._active = self._ran = np.full(self.num_envs, -1, dtype=np.int64)

@@ -37,7 +37,6 @@ class CountingEnv(gym.Env[npt.NDArray[np.float32], Any]):
         self.crash_at, self.nan_at = crash_at, nan_at
         self.observation_space = spaces.Box(0.0, 2.0**24, (3,), np.float32)
         self.action_space = spaces.Discrete(2)
-        self.max_steps = max(lengths)
         self._episode, self._step, self._life, self._seed = -1, 0, 0, 0
 
     def reset(
