@@ -26,7 +26,8 @@ class EnvPoolBackend:
     While some streams still finish an episode of the old task and others run the new one, both pools are stepped, each
     only where it has streams; otherwise one pool is, in one call, and it begins the episodes of waiting streams in that
     same call. A stream that enters a pool begins with an explicit reset there, so nothing that an earlier visit left
-    in the pool can return. EnvPool cannot give its state, so ``exact_state`` is False.
+    in the pool can return. Where an episode ends by itself on the very step of its time limit EnvPool reports
+    ``truncated`` alone; MiniGrid reports both. EnvPool cannot give its state, so ``exact_state`` is False.
 
     Args:
         task_ids: EnvPool's id of each task.

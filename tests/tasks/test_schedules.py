@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_geometric_is_pure_in_the_seed_and_memoryless() -> None:
 
 def test_geometric_never_stays_and_visits_all() -> None:
     tasks = [task for _, task in first(GeometricHidden(10), 400, num_tasks=4)]
-    assert all(a != b for a, b in zip(tasks, tasks[1:], strict=False))
+    assert all(a != b for a, b in pairwise(tasks))
     assert set(tasks) == {0, 1, 2, 3}
     assert first(GeometricHidden(10), 9, num_tasks=1) == [(0, 0)]
 

@@ -82,8 +82,9 @@ def transitions(sequence: TaskSequence, count: int) -> list[list[tuple[Any, ...]
 def test_both_autoreset_modes_give_the_same_valid_transitions(truncate: bool) -> None:
     tasks = [Task(name, CountingEnv, {"reward": reward, "truncate": truncate}) for name, reward in (("a", 0), ("b", 1))]
     for schedule, num_envs in ((Constant(), 3), (Cyclic(7), 1), (GeometricHidden(9), 1)):
-        modes = [transitions(build(schedule, num_envs, tasks, autoreset=mode), 60) for mode in ("next-step", "same-step")]
-        assert modes[0] == modes[1]
+        modes = ("next-step", "same-step")
+        lives = [transitions(build(schedule, num_envs, tasks, autoreset=mode), 60) for mode in modes]
+        assert lives[0] == lives[1]
 
 
 def test_a_switch_waits_for_the_end_of_each_stream_s_episode() -> None:
@@ -245,7 +246,8 @@ def test_a_crash_names_stream_task_and_clock() -> None:
     sequence.reset()
     for _ in range(2):
         sequence.step(idle(sequence))
-    with pytest.raises(EnvironmentCrashedError, match=r"'fragile' raised RuntimeError on stream 0 at clock 4") as caught:
+    text = "'fragile' raised RuntimeError on stream 0 at clock 4"
+    with pytest.raises(EnvironmentCrashedError, match=text) as caught:
         sequence.step(idle(sequence))
     assert isinstance(caught.value.__cause__, RuntimeError)
 
