@@ -8,7 +8,7 @@ from __future__ import annotations
 from nl_agents.evaluation.comparison import compare, task_table
 from nl_agents.evaluation.lifetime import Lifetime
 from nl_agents.evaluation.metrics import lifelong_metrics, task_scores
-from nl_agents.evaluation.recording import run_lifetime
+from nl_agents.evaluation.recording import run_episodes, run_lifetime
 from nl_agents.evaluation.reference import Levels, available_references, load_reference, write_reference
 from nl_agents.evaluation.statistics import (
     Interval,
@@ -32,6 +32,7 @@ __all__ = [
     "lifelong_metrics",
     "load_reference",
     "probability_of_improvement",
+    "run_episodes",
     "run_lifetime",
     "stratified_bootstrap",
     "task_scores",

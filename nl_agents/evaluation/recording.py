@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,38 @@ def run_lifetime(
     return _run_sb3(subject, env, steps, seed).lifetime(meta)
 
 
+def run_episodes(
+    subject: Any, sequence: Any, episodes: int, seed: int = 0, *, deterministic: bool = True
+) -> list[Episode]:
+    """Lets a fixed subject finish a number of episodes, memory newborn at the start and kept from then on.
+
+    Every stream contributes the same number (the first streams one more where it does not divide), so that short
+    episodes are not over-represented.
+
+    Args:
+        subject: as in ``run_lifetime``.
+        sequence: a ``TaskSequence``; for one task at a time that of ``Suite.task_env``.
+        episodes: finished episodes wanted, int >= 1.
+        seed: of the sequence's new life.
+        deterministic: passed to ``predict``.
+    """
+    if episodes < 1:
+        raise ConfigError(f"episodes must be an integer >= 1, got {episodes}; 20 is usual")
+    streams = int(sequence.num_envs)
+    wanted = np.array([episodes // streams + (stream < episodes % streams) for stream in range(streams)])
+    taken = np.zeros(streams, np.int64)
+    chosen: list[Episode] = []
+    for recorder in _steps(subject, sequence, seed, deterministic):
+        for episode in recorder.episodes:
+            if taken[episode.stream] < wanted[episode.stream]:
+                taken[episode.stream] += 1
+                chosen.append(episode)
+        recorder.episodes.clear()
+        if len(chosen) == episodes:
+            break
+    return chosen
+
+
 def make_sequence(sequence: Any, num_envs: int = 16, seed: int = 0, **options: Any) -> Any:
     """Returns the sequence itself, or makes the one named."""
     if not isinstance(sequence, str):
@@ -139,18 +171,23 @@ def acting(subject: Any, deterministic: bool) -> Callable[..., tuple[Any, Any]]:
 
 
 def _run_fixed(subject: Any, env: Any, steps: int, seed: int, deterministic: bool) -> EpisodeRecorder:
+    return next(recorder for recorder in _steps(subject, env, seed, deterministic) if env.clock >= steps)
+
+
+def _steps(subject: Any, env: Any, seed: int, deterministic: bool) -> Iterator[EpisodeRecorder]:
+    """Lives on for ever with fixed parameters; yields the recorder after every vector step."""
     act = acting(subject, deterministic)
     env.set_autoreset("same-step")
     observation, _ = env.reset(seed=spawn(seed, "sequence"))
     recorder = EpisodeRecorder(env)
     state: Any = None
     episode_start, reward = np.ones(env.num_envs, bool), np.zeros(env.num_envs)
-    while env.clock < steps:
+    while True:
         actions, state = act(observation, state, episode_start, reward)
         observation, reward, terminated, truncated, _ = env.step(actions)
         episode_start = terminated | truncated
         recorder.record(reward, episode_start)
-    return recorder
+        yield recorder
 
 
 def _run_agent(agent: Any, env: Any, steps: int, meta: dict[str, Any]) -> Lifetime:

@@ -1,0 +1,148 @@
+"""``train`` and ``resume``: a life from its command line to its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from nl_agents.cli.lookup import check_exists, constructed, find_sequence, is_own_sequence, stored_config
+from nl_agents.cli.options import Report, Resume, Train
+from nl_agents.cli.pages import report
+from nl_agents.errors import ConfigError, PrivilegeError, UnknownNameError
+from nl_agents.seeding import spawn
+
+INTERRUPTED = 130
+
+
+def train_options(arguments: list[str]) -> type[Any]:
+    """The options of ``train`` and, undivided by a prefix, those of the agent that ``--agent`` names."""
+    agents = importlib.import_module("nl_agents.agents")
+    name = Train.agent
+    for position, word in enumerate(arguments):
+        if word == "--agent" and position + 1 < len(arguments):
+            name = arguments[position + 1]
+        elif word.startswith("--agent="):
+            name = word.partition("=")[2]
+    if name not in agents.AGENTS:
+        raise UnknownNameError("agent", name, agents.AGENTS)
+    config = agents.config(name)
+    merged = Annotated[type(config), tyro.conf.arg(name="")]
+    extra = dataclasses.field(default_factory=lambda: config)
+    return dataclasses.make_dataclass("Train", [("config", merged, extra)], bases=(Train,))
+
+
+def train(options: Any) -> int:
+    """Makes sequence and agent, lets the agent live, reports; returns the exit code.
+
+    Args:
+        options: ``Train`` with the field ``config`` that ``train_options`` adds.
+    """
+    agents = importlib.import_module("nl_agents.agents")
+    spec = agents.AGENTS[options.agent]
+    info = _info_level(spec, options.privileged)
+    make, steps, num_envs = find_sequence(options.sequence)
+    steps = options.steps if options.steps is not None else steps
+    if steps is None or steps < 1:
+        raise ConfigError(f"--steps must be an integer >= 1, got {steps}; a sequence of your own needs --steps N")
+    threads = _set_threads(options.threads)
+    run_dir = options.run_dir or _default_run_dir(options)
+    env = constructed(
+        make,
+        num_envs=options.num_envs if options.num_envs is not None else num_envs,
+        seed=spawn(options.seed, "sequence"),
+        info=info,
+        backend=options.backend,
+    )
+    agent = constructed(
+        agents.make, options.agent, env, seed=options.seed, device=options.device, config=options.config
+    )
+    told = {"hidden": "nothing is told", "notified": "switches are told", "task-id": "the task is told"}[info]
+    Console().print(
+        f"[bold]{options.agent}[/] on [bold]{options.sequence}[/], {steps:,} env steps over {env.num_envs} streams, "
+        f"seed {options.seed}, {threads} torch thread{'s' * (threads > 1)}; {told}\n{run_dir}",
+        highlight=False,
+    )
+    return _live(lambda: agent.learn(steps, progress_bar=True, run_dir=run_dir), run_dir)
+
+
+def _live(run: Callable[[], Any], run_dir: Path) -> int:
+    """Runs a life to its end and reports it; after Ctrl-C says how to go on."""
+    try:
+        run()
+    except KeyboardInterrupt:
+        print(f"stopped; a checkpoint is kept. Continue with: nl-agents resume {run_dir}", file=sys.stderr)
+        return INTERRUPTED
+    return report(Report(run_dir))
+
+
+def _info_level(spec: Any, privileged: bool) -> str:
+    """What the sequence tells the agent; refuses agents that live on being told unless it was asked for."""
+    if not (spec.needs_boundary or spec.needs_task_id):
+        return "hidden"
+    what = "the running task" if spec.needs_task_id else "the task boundaries"
+    if not privileged:
+        raise PrivilegeError(
+            f"agent {spec.name!r} must be told {what}, but sequences are hidden; add --privileged to run it as a "
+            "control, or choose an agent that needs nothing told (nl-agents list agents)"
+        )
+    return "task-id" if spec.needs_task_id else "notified"
+
+
+def resume(options: Resume) -> int:
+    """Continues the run at its newest checkpoint and reports; returns the exit code."""
+    check_exists(options.run, "run folder")
+    training = importlib.import_module("nl_agents.training")
+    more: dict[str, Any] = {}
+    name = options.sequence or stored_config(options.run).get("sequence")
+    if isinstance(name, str) and is_own_sequence(name):
+        stored = stored_config(options.run)
+        make, _, num_envs = find_sequence(name)
+        seed = spawn(int(stored.get("seed", 0)), "sequence")
+        more["env"] = constructed(make, num_envs=stored.get("num_envs", num_envs), seed=seed)
+    return _live(lambda: training.resume(options.run, steps=options.steps, progress_bar=True, **more), options.run)
+
+
+def _default_run_dir(options: Any) -> Path:
+    sequence = options.sequence.replace(":", "-").replace("/", "-")
+    return Path("runs") / f"{sequence}-{options.agent}-seed{options.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _set_threads(given: str) -> int:
+    """Sets torch's threads: a number, or the fastest of a short measurement."""
+    torch = importlib.import_module("torch")
+    if given == "auto":
+        threads = _fastest_threads(torch)
+    elif given.isdigit() and int(given) >= 1:
+        threads = int(given)
+    else:
+        raise ConfigError(f"--threads must be an integer >= 1 or auto, got {given!r}; 1 is the default")
+    torch.set_num_threads(threads)
+    return threads
+
+
+def _fastest_threads(torch: Any) -> int:
+    """Times products of a minibatch's shape at 1, 2, 4 ... threads; more threads must win by a tenth."""
+    left, right = torch.randn(512, 256), torch.randn(256, 256)
+    best, least = 1, float("inf")
+    threads = 1
+    while threads <= (os.cpu_count() or 1):
+        torch.set_num_threads(threads)
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            for _ in range(50):
+                torch.tanh(left @ right)
+            times.append(time.perf_counter() - start)
+        if sorted(times)[2] < 0.9 * least:
+            best, least = threads, sorted(times)[2]
+        threads *= 2
+    return best

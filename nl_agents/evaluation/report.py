@@ -1,0 +1,285 @@
+"""Turns run folders into pages: one run by itself, or agents side by side."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nl_agents.errors import RunFolderError
+from nl_agents.evaluation import comparison_plots, page, plots
+from nl_agents.evaluation.comparison import FIGURES as COMPARED
+from nl_agents.evaluation.comparison import Given, compare, describe, group_lives
+from nl_agents.evaluation.figures import FIGURES, figure_of
+from nl_agents.evaluation.reference import describe_reference, reference_for, suite_of
+from nl_agents.evaluation.run_data import RunData
+
+LAST_DECISIONS = 12
+
+
+def write_report(run_dir: str | Path, *, reference: Any = None) -> Path:
+    """Writes ``report.html`` and ``summary.json`` into a run folder; returns the page's path.
+
+    Args:
+        run_dir: folder of a run, finished or not.
+        reference: as in ``lifelong_metrics``.
+
+    Raises:
+        RunFolderError: the folder cannot be read, or not be written.
+    """
+    run = RunData.read(run_dir, reference)
+    folder = Path(run_dir)
+    summary = {
+        "agent": run.config.get("agent"),
+        "sequence": run.config.get("sequence"),
+        "seed": run.config.get("seed"),
+        "steps": run.life.steps,
+        "planned_steps": run.config.get("steps"),
+        "figures": {name: value if math.isfinite(value) else None for name, value in run.figures.items()},
+    }
+    _write(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    return _write(folder / "report.html", page.page(_title(run), _run_body(run, reference)))
+
+
+def write_comparison(
+    lives: Given, out: str | Path, *, reference: Any = None, against: str | None = None, seed: int = 0
+) -> tuple[list[dict[str, Any]], Path]:
+    """Writes the page that sets agents side by side; returns the rows of ``compare`` and the page's path."""
+    groups = group_lives(lives)
+    rows = compare(groups, reference=reference, against=against, seed=seed)
+    groups = {row["agent"]: groups[row["agent"]] for row in rows}
+    first = next(iter(groups.values()))[0]
+    levels = reference_for(first, reference)
+    suite = str(first.meta.get("sequence") or "a sequence")
+    target = Path(out) / "report.html" if Path(out).is_dir() else Path(out)
+    body = _comparison_body(groups, rows, levels, suite, reference)
+    return rows, _write(target, page.page(f"Agents on {suite}", body))
+
+
+def _write(path: Path, text: str) -> Path:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error}; free space or choose a folder you may write") from error
+    return path
+
+
+def _title(run: RunData) -> str:
+    return f"{run.config.get('agent')} on {run.config.get('sequence')}"
+
+
+# ---------------------------------------------------------------- one run
+
+
+def _run_body(run: RunData, reference: Any) -> Iterable[str]:
+    life, visits = run.life, run.visits
+    planned = int(run.config.get("steps") or life.steps)
+    lived = f"{life.steps:,} env steps" + (f" of {planned:,}" if life.steps < planned else "")
+    yield page.header(
+        "one life",
+        _title(run),
+        f"{lived} over {life.num_envs} streams, {len(visits.begin) - 1} task switches, {len(life):,} episodes, "
+        f"seed {run.config.get('seed')}.",
+    )
+    if run.levels is None:
+        yield page.note(
+            f"No random and expert returns are stored for {suite_of(str(run.config.get('sequence')))}, so figures that "
+            "lie between the two are left out. docs/evaluation.md says how to make them.",
+            "warn",
+        )
+    yield page.cards(_cards(run))
+    yield _over_life(run)
+    yield _recovery(run)
+    yield _levels(run)
+    yield page.section("Lifelong figures", _figure_table(run.figures), _where_from(run, reference))
+    yield page.section("The learner", page.picture(plots.learning_curves(run), LEARNER, "learner metrics over life"))
+    yield _settings(run)
+    yield "<footer>nl_agents: every number on this page is computed from episodes.csv and the logs beside it.</footer>"
+
+
+LEARNER = "Figures the learner logged on its way; docs/metrics.md explains each, TensorBoard shows the rest."
+
+
+def _cards(run: RunData) -> list[tuple[str, str, str]]:
+    wanted = ("normalised_return", "recovery_ratio", "recognition_step", "time_weighted_return")
+    found = []
+    for name in wanted:
+        if name in run.figures:
+            figure, value = FIGURES[name], run.figures[name]
+            missing = {"recognition_step": "not yet", "recovery_ratio": "no revisit"}.get(name, "-")
+            found.append((figure.format(value) if math.isfinite(value) else missing, figure.title, figure.unit))
+    return found
+
+
+def _over_life(run: RunData) -> str:
+    caption = (
+        "Return of the training episodes, in bins that restart at every switch; the shade is the task in force. A life "
+        "that remembers shows ever smaller dents at the switches."
+    )
+    slow = (
+        "The same between random (0) and the task's expert (1), averaged over a sliding tenth of the life. Is the "
+        "agent getting better at living, task by task?"
+    )
+    return page.section(
+        "Return over life",
+        page.picture(plots.life_curve(run), caption, "return over life with task switches"),
+        page.picture(plots.slow_curve(run), slow, "normalised return over life, per task"),
+    )
+
+
+def _recovery(run: RunData) -> str:
+    visits = (
+        "One mark a visit: env steps from the switch until the first episodes begun from there on (one per stream) "
+        "reach 80 % of the expert. Marks on the floor mean the task was recognised at once."
+    )
+    since = "What the agent earns, by how long ago the switch was: the space between the curves is what memory saves."
+    return page.section(
+        "Recovery after each switch",
+        page.picture(plots.recovery_by_visit(run), visits, "recovery time of every visit by task"),
+        page.picture(plots.after_a_switch(run), since, "return by time since the switch, first and later visits"),
+    )
+
+
+def _levels(run: RunData) -> str:
+    nest = run.config.get("levels")
+    tracks = (
+        "How often each level learns (period) and how fast (rate); ticks on the floor are decisions of the "
+        "meta-controller, which moves one setting at a time and logs it before it takes effect."
+    )
+    norms = "Size of the live memories. Memory that never clears should settle, not grow for ever."
+    return page.section(
+        "Levels: three time scales",
+        page.preformatted(str(nest)) if nest else None,
+        page.picture(plots.levels_over_time(run), tracks, "periods and rates of the levels over life"),
+        _decision_table(run.decisions),
+        page.picture(plots.memory_norms(run), norms, "norms of the memories over life"),
+    )
+
+
+def _decision_table(decisions: list[dict[str, Any]]) -> str | None:
+    rows = [row for row in decisions if "factor" in row and "value" in row]
+    if not rows:
+        return None
+    shown = [
+        (
+            f"{row.get('step', ''):,}" if isinstance(row.get("step"), int) else str(row.get("step", "")),
+            str(row["factor"]),
+            _number(row["value"]),
+            str(row.get("reason", "")),
+        )
+        for row in rows[-LAST_DECISIONS:]
+    ]
+    words = f"The last {len(shown)} of {len(rows)} decisions" if len(rows) > len(shown) else "All decisions"
+    head = ("step", "factor", "new value", "reason")
+    return page.note(f"{words} of the meta-controller:") + page.table(head, shown, ("number", "", "number", "quiet"))
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _figure_table(figures: dict[str, float]) -> str:
+    rows = []
+    for name, value in figures.items():
+        figure = figure_of(name)
+        rows.append((figure.title, figure.format(value), figure.unit, figure.text))
+    return page.table(("figure", "value", "unit", "what it says"), rows, ("", "number", "quiet", "quiet"))
+
+
+def _where_from(run: RunData, reference: Any) -> str | None:
+    if run.levels is None:
+        return None
+    levels = "; ".join(
+        f"{task}: random {level.random:g}, expert {level.expert:g}" for task, level in run.levels.items()
+    )
+    name = reference if isinstance(reference, str) else run.config.get("sequence") if reference is None else None
+    if name is None:
+        return page.note(f"Reference levels given by hand. {levels}.")
+    stored = describe_reference(str(name))
+    return page.note(f"Reference levels, {levels}. Made by `{stored.get('command')}` at commit {stored.get('commit')}.")
+
+
+def _settings(run: RunData) -> str:
+    plain = {key: value for key, value in run.config.items() if key not in ("levels", "config", "versions")}
+    rows = [(key, json.dumps(value) if isinstance(value, dict | list) else str(value)) for key, value in plain.items()]
+    return page.section(
+        "Settings",
+        page.table(("setting", "value"), rows, ("", "quiet")),
+        page.preformatted(json.dumps(run.config.get("config", {}), indent=2), "all options of the agent"),
+        page.preformatted(json.dumps(run.config.get("versions", {}), indent=2), "versions"),
+    )
+
+
+# ---------------------------------------------------------------- several runs
+
+
+def _comparison_body(groups: Any, rows: list[dict[str, Any]], levels: Any, suite: str, reference: Any) -> Iterable[str]:
+    lives = sum(len(group) for group in groups.values())
+    lengths = sorted({life.steps for group in groups.values() for life in group})
+    span = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
+    yield page.header(
+        "agents side by side", suite, f"{len(groups)} agents, {lives} lives of {span} env steps, learning all the way."
+    )
+    if any(row["preliminary"] for row in rows):
+        yield page.note(
+            "Preliminary: some agents have fewer than 10 seeds; intervals are wide and may mislead.", "warn"
+        )
+    if lengths[-1] > 1.01 * lengths[0]:
+        yield page.note("The lives are of unequal length: figures of a short life leave its later part out.", "warn")
+    if levels is None:
+        yield page.note(
+            f"No random and expert returns are stored for {suite_of(suite)}: raw returns are compared.", "warn"
+        )
+    main = "normalised_return" if levels is not None else "time_weighted_return"
+    yield page.section(
+        "Return over life",
+        page.picture(comparison_plots.curves_over_life(groups, levels), CURVES, "mean curves with bands"),
+        page.picture(
+            comparison_plots.intervals(groups, rows, main, FIGURES[main].title, reference),
+            "Bar: 95 % interval from resampling whole runs; line: interquartile mean; dots: the seeds.",
+            "interval of each agent",
+        ),
+    )
+    yield page.section(
+        "Recovery",
+        page.picture(comparison_plots.recovery_curves(groups, levels), RECOVERY, "recovery by visit and agent"),
+    )
+    yield page.section("Table", _comparison_table(rows), intro=TABLE)
+    yield page.section("The runs", _run_table(groups))
+    yield "<footer>nl_agents: computed from the episodes.csv of every run; equal calls give equal intervals.</footer>"
+
+
+CURVES = (
+    "Score averaged over a sliding tenth of each life, then over seeds; the band holds the mean in 95 % of resamplings "
+    "of the seeds."
+)
+RECOVERY = (
+    "Median over tasks and seeds, by how often the task was met before. An agent that relearns stays level; one that "
+    "recognises drops to the floor."
+)
+TABLE = (
+    "Interquartile mean over seeds with 95 % intervals from resampling whole runs (mean for recognition, over the runs "
+    "that ever recognised). P(better): chance that a run of this agent beats one of the named rival."
+)
+
+
+def _comparison_table(rows: list[dict[str, Any]]) -> str:
+    names = [name for name in COMPARED if any(row[name] is not None for row in rows)]
+    head = ["agent", "seeds", *(FIGURES[name].title for name in names), "recognised", "P(better)"]
+    body = []
+    for row in rows:
+        cells = [describe(row[name], FIGURES[name].digits) for name in names]
+        better = f"{describe(row['improvement'])} than {row['improvement_over']}" if "improvement" in row else "-"
+        body.append((row["agent"], str(row["seeds"]), *cells, f"{row['recognised']} of {row['seeds']}", better))
+    return page.table(head, body, ("", *["number"] * (len(head) - 1)))
+
+
+def _run_table(groups: Any) -> str:
+    rows = [
+        (agent, str(life.meta.get("seed")), f"{life.steps:,}", f"{len(life):,}", str(life.meta.get("run_dir", "")))
+        for agent, group in groups.items()
+        for life in group
+    ]
+    return page.table(("agent", "seed", "env steps", "episodes", "folder"), rows, ("", *["number"] * 3, "quiet"))
