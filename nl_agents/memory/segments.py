@@ -1,7 +1,10 @@
-"""Episodes of a rollout as one packed batch, so that a fused recurrent kernel runs over resets and gaps exactly.
+"""How a fused recurrent kernel runs over resets and gaps exactly: in stretches, or over packed segments.
 
-A block [T, B] of several streams falls into segments: stretches of one stream between resets, without its invalid
-steps. Segments do not depend on each other but through the state that the first one of each stream is handed. Sorted by
+*Stretches*: the valid steps of each stream move together, and the block is cut wherever some stream is reset or ends:
+one kernel call a stretch. Best where resets are few.
+
+*Segments*: a block [T, B] of several streams falls into stretches of one stream between resets, without its invalid
+steps. They do not depend on each other but through the state that the first one of each stream is handed. Sorted by
 length and packed they are what ``torch.nn.LSTM`` and ``torch.nn.GRU`` run in a single call: no step loop, no padding,
 and the more resets, the fewer serial steps.
 """
@@ -12,7 +15,40 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+
+class Stretches(NamedTuple):
+    """Where to cut. Everything lies on the host.
+
+    Attributes:
+        bounds: stretch i covers the rows bounds[i] <= t < bounds[i + 1].
+        gather: [rows, B] index into the flattened block (t * B + b) of each row; None where rows are the block's own.
+        clear: [rows, B] bool, the state is cleared before the row; True at bounds only.
+        live: [rows, B] bool, the stream still has a step; changes at bounds only.
+    """
+
+    bounds: list[int]
+    gather: Tensor | None
+    clear: Tensor
+    live: Tensor
+
+
+def stretches(resets: Tensor | None, valid: Tensor | None, steps: int, batch: int) -> Stretches:
+    """Cuts a block into stretches; arguments as in ``segments``."""
+    use, cuts = _on_host(resets, valid, steps, batch)
+    length = use.sum(1)  # [B]
+    rows, gather = int(length.max(initial=0)), None
+    if not use.all():
+        order = np.argsort(~use, axis=1, kind="stable")[:, :rows]  # valid steps first, in time
+        cuts = np.take_along_axis(cuts, order, 1)
+        gather = torch.from_numpy((order * batch + np.arange(batch)[:, None]).T)
+    live = np.arange(rows)[:, None] < length
+    clear = cuts.T & live
+    inner = {*np.flatnonzero(clear.any(1)).tolist(), *length.tolist()}
+    bounds = sorted({0, rows, *inner})
+    return Stretches(bounds, gather, torch.from_numpy(clear), torch.from_numpy(live))
 
 
 class Segments(NamedTuple):
@@ -43,8 +79,7 @@ def segments(resets: Tensor | None, valid: Tensor | None, steps: int, batch: int
         batch: B.
         device: where the index tensors shall lie. Flags that lie on an accelerator cost one synchronisation.
     """
-    use = np.ones((batch, steps), np.bool_) if valid is None else valid.cpu().numpy().T
-    cuts = np.zeros((batch, steps), np.bool_) if resets is None else resets.cpu().numpy().T & use
+    use, cuts = _on_host(resets, valid, steps, batch)
     stream, time = np.nonzero(use)  # valid steps, stream by stream, in time
     number = cuts.cumsum(1)[stream, time]  # resets seen by the stream so far
     begins = np.ones(stream.size, np.bool_)
@@ -67,3 +102,12 @@ def segments(resets: Tensor | None, valid: Tensor | None, steps: int, batch: int
     )
     gather, owner, carried, final = (torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
     return Segments(gather, torch.from_numpy(np.bincount(position)), owner, carried, final)
+
+
+def _on_host(
+    resets: Tensor | None, valid: Tensor | None, steps: int, batch: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Returns which steps count and which of them clear the memory, both [B, T]."""
+    use = np.ones((batch, steps), np.bool_) if valid is None else valid.cpu().numpy().T
+    cuts = np.zeros((batch, steps), np.bool_) if resets is None else resets.cpu().numpy().T & use
+    return use, cuts

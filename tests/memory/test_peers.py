@@ -23,8 +23,24 @@ from nl_agents.memory.reference_peers import (
 
 STEPS, STREAMS, SIZE, WIDTH = 11, 3, 4, 6
 Judge = Callable[..., tuple[Tensor, Any]]
+
+
+def packed(core: FusedRecurrentCore) -> FusedRecurrentCore:
+    core.few_cuts = 1000
+    return core
+
+
+def stretched(core: FusedRecurrentCore) -> FusedRecurrentCore:
+    core.few_cuts = 0
+    return core
+
+
 PEERS: dict[str, tuple[Callable[[], MemoryCore], Judge]] = {
     "lstm-episode": (lambda: LstmCore(SIZE, WIDTH, scope="episode"), lstm_reference),
+    "lstm-packed": (lambda: packed(LstmCore(SIZE, WIDTH)), lstm_reference),
+    "gru-packed": (lambda: packed(GruCore(SIZE, WIDTH, scope="never")), gru_reference),
+    "lstm-stretched": (lambda: stretched(LstmCore(SIZE, WIDTH)), lstm_reference),
+    "gru-stretched": (lambda: stretched(GruCore(SIZE, WIDTH)), gru_reference),
     "lstm-never": (lambda: LstmCore(SIZE, WIDTH, scope="never"), lstm_reference),
     "gru-episode": (lambda: GruCore(SIZE, WIDTH, scope="episode"), gru_reference),
     "gru-never": (lambda: GruCore(SIZE, WIDTH, scope="never"), gru_reference),
@@ -111,10 +127,12 @@ def test_an_invalid_step_alone_leaves_the_state_bit_for_bit(name: str) -> None:
     assert all(torch.equal(left, right) for left, right in zip(state, after, strict=True))
 
 
+@pytest.mark.parametrize("few_cuts", [0, 1000], ids=["stretches", "packed"])
 @pytest.mark.parametrize("make", [LstmCore, GruCore])
-def test_long_blocks_with_many_resets_in_float32(make: type[FusedRecurrentCore]) -> None:
+def test_long_blocks_with_many_resets_in_float32(make: type[FusedRecurrentCore], few_cuts: int) -> None:
     torch.set_default_dtype(torch.float32)
     core = make(5, 8)
+    core.few_cuts = few_cuts
     is_first, is_valid = torch.rand(40, 7) < 0.3, torch.rand(40, 7) < 0.8
     x, state = torch.randn(40, 7, 5), core.initial_state(7)
     y, last = core(x, state, is_first, is_valid)
