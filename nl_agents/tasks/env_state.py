@@ -10,11 +10,12 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from nl_agents.errors import StateMismatchError
 
-# The attributes in which gymnasium's own wrappers keep what they remember of a running episode.
+# The attributes in which gymnasium's own wrappers keep what they remember of a running episode, beyond what any
+# reset() sets right: that an episode runs, and what the checker saw last.
 _REMEMBERED: dict[type, tuple[str, ...]] = {
-    OrderEnforcing: ("_has_reset",),
+    OrderEnforcing: (),
     TimeLimit: ("_elapsed_steps",),
-    PassiveEnvChecker: (),  # it only checks its first calls, and checks them again after a restart
+    PassiveEnvChecker: (),
 }
 
 
@@ -42,7 +43,7 @@ def get_env_state(env: gym.Env[Any, Any]) -> dict[str, Any]:
 
 
 def set_env_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
-    """Takes up an episode that ``get_env_state`` of an equal env gave.
+    """Takes up an episode that ``get_env_state`` of an equal env gave; ``env`` is reset first.
 
     Raises:
         StateMismatchError: the env cannot take a state, or is wrapped in another way.
@@ -50,6 +51,7 @@ def set_env_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
     keeper, layers = _keeper(env), list(_layers(env))
     if keeper is None or len(layers) != len(state["wrappers"]):
         raise StateMismatchError(f"{env} is not built like the env whose state was saved; build it as it was")
+    env.reset()
     for layer, values in zip(layers, state["wrappers"], strict=True):
         for name, value in zip(_REMEMBERED[type(layer)], values, strict=True):
             setattr(layer, name, value)

@@ -37,7 +37,7 @@ def test_wrappers_and_generator_go_on_exactly() -> None:
         old.step(0)
     state = get_env_state(old)
     new = wrapped()
-    set_env_state(new, state)  # was never reset: OrderEnforcing must know that the episode runs
+    set_env_state(new, state)  # was never reset: the wrappers must take it that an episode runs
     for step in range(4, 8):
         one, other = old.step(0), new.step(0)
         assert one[0].tolist() == other[0].tolist() and one[1:4] == other[1:4]
