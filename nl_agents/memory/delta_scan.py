@@ -4,23 +4,24 @@ One head of one stream keeps a matrix of R = 3K + 2 rows and K columns, in block
 
     key [K] · value [K] · step [1] · retention [1] · mem [K],          M = M_0 + Delta
 
-where M_0 is meta-learned and Delta is the stream's own (all zero = fresh). Inside a chunk, projections use the anchor
+where M_0 is meta-learned and Delta is the stream's own (all zero = fresh). The residual of the paper's memories,
+M(z) = z + W z, is part of M_0: the caller adds an identity to its key, value and mem blocks. Inside a chunk, projections use the anchor
 Delta_a = Delta at the chunk's start (Nested Learning, Eq. 90); the write corrects the *running* memory:
 
-    k_t = norm(c_t + M_key c_t)      v_t = c_t + M_value c_t      beta_t = sigmoid(M_step c_t + b_step)
+    k_t = norm(M_key c_t)      v_t = M_value c_t      beta_t = sigmoid(M_step c_t + b_step)
     log alpha_t = -(2/tau) sigmoid(M_retention c_t + b_retention)
-    vhat_t = tanh(M v_t + res(v_t))                                           self-generated targets, all rows (Eq. 84)
+    vhat_t = bound(M v_t), bound(z) = z / sqrt(1 + z^2)                       self-generated targets, all rows (Eq. 84)
     o_t = Delta_mem,t-1 q_t                                                   read before write (Eq. 83; static part outside)
-    Delta_t = alpha_t Delta_t-1 - beta_t (Delta_t-1 k_t - u_t) k_t^T,  u_t = vhat_t - M_0 k_t - res(k_t)       (Eqs. 88, 93)
+    Delta_t = alpha_t Delta_t-1 - beta_t (Delta_t-1 k_t - u_t) k_t^T,  u_t = vhat_t - M_0 k_t                  (Eqs. 88, 93)
 
-with res(z) the residual of the matrix blocks (0 for the two scalar rows). All rows share key, step and retention, so one
+All rows share key, step and retention, so one
 unit-triangular solve a chunk serves them all (the WY form of the delta rule): with g = cumsum(log alpha),
 D_tj = exp(g_t-1 - g_j) for j < t in the same episode, e_t = exp(g_t-1) before the first reset and 0 after it,
 
     (I + diag(beta) D * K K^T) W = diag(beta) (U - e * K Delta_0^T),    O = e * Q Delta_0^T + (D * Q K^T) W_mem.
 
 Differs from the paper: retention acts on Delta only; the error is that of the running memory (the paper's stale-gradient
-form diverges for long chunks); targets are bounded by tanh; the step and retention memories are one row each.
+form diverges for long chunks); targets are bounded, row by row; the step and retention memories are one row each.
 
 Layout: N = H * B rows of work, head-major, time second: [N, T, K].
 """
@@ -58,7 +59,7 @@ class _Saved(NamedTuple):
     key_norm: Tensor  # [N, C, 1]
     v: Tensor  # [N, C, K]
     gate: Tensor  # [N, C, 2] sigmoid of step and retention
-    target: Tensor  # [N, C, R] vhat
+    slope: Tensor  # [N, C, R] 1 / sqrt(1 + z^2), z = M v
     error: Tensor  # [N, C, R] u - e * K Delta^T
     k_delta: Tensor  # [N, C, R]
     q_delta: Tensor  # [N, C, K]
@@ -73,19 +74,6 @@ class _Saved(NamedTuple):
     head: Tensor  # [N, C, 1] 1 before the first reset
     delta: Tensor  # [N, R, K] at the start
     anchor: Tensor  # [N, R, K]
-
-
-def _add_residual(target: Tensor, z: Tensor, sign: float = 1.0) -> None:
-    """Adds z to the key, value and mem blocks of ``target`` [N, C, R], in place."""
-    width = z.shape[-1]
-    target[..., :width].add_(z, alpha=sign)
-    target[..., width : 2 * width].add_(z, alpha=sign)
-    target[..., 2 * width + 2 :].add_(z, alpha=sign)
-
-
-def _residual_adjoint(grad: Tensor, width: int) -> Tensor:
-    """Adjoint of ``_add_residual``: the sum of the three matrix blocks [N, C, K]."""
-    return grad[..., :width] + grad[..., width : 2 * width] + grad[..., 2 * width + 2 :]
 
 
 def _by_head(z: Tensor, matrix: Tensor) -> Tensor:
@@ -121,8 +109,6 @@ class SelfModifyingScan(torch.autograd.Function):
         count = c.shape[0]
         two = 2 * width + 2
         static = _by_head(c, memory_0[:, :two])  # [N, T, 2K+2]
-        static[..., :width] += c
-        static[..., width : 2 * width] += c
         static.view(heads, -1, two)[..., 2 * width :] += bias[:, None]
         head_rate = rate.repeat_interleave(count // heads)[:, None]  # [N, 1]
         o = torch.empty_like(q)
@@ -140,10 +126,8 @@ class SelfModifyingScan(torch.autograd.Function):
             beta = gate[..., :1] * ok
             log_alpha = gate[..., 1] * ok[..., 0] * -head_rate
             z = torch.baddbmm(_by_head(v, memory_0), v * head, anchor.mT)
-            _add_residual(z, v)
-            target = z.tanh_()
-            error = target - _by_head(k, memory_0)
-            _add_residual(error, k, -1.0)
+            slope = (z * z).add_(1.0).rsqrt_()
+            error = torch.addcmul(-_by_head(k, memory_0), z, slope)
             decay_sum = log_alpha.cumsum(1)
             decay_prev = decay_sum - log_alpha
             k_delta = torch.bmm(k, delta.mT)
@@ -171,7 +155,7 @@ class SelfModifyingScan(torch.autograd.Function):
                     key_norm,
                     v,
                     gate,
-                    target,
+                    slope,
                     error,
                     k_delta,
                     q_delta,
@@ -228,13 +212,13 @@ class SelfModifyingScan(torch.autograd.Function):
             grad_read = go * s.before
             grad_log_before = (grad_read * s.q_delta).sum(-1)
             gq = torch.bmm(grad_read, s.delta[:, two:])
-            grad_delta[:, two:].baddbmm_(grad_read.mT, q_p)
+            grad_delta[:, two:] += torch.bmm(grad_read.mT, q_p)
             alone = stop - start == 1
             if alone:
                 grad_y = grad_w
             else:
                 grad_qk = torch.bmm(go, s.w[..., two:].mT)
-                grad_w[..., two:].baddbmm_(s.qk.mT, go)
+                grad_w[..., two:] += torch.bmm(s.qk.mT, go)
                 grad_decay = grad_qk * s.qk  # of log D
                 grad_qk.mul_(s.decay)
                 gq.baddbmm_(grad_qk, s.k)
@@ -260,19 +244,17 @@ class SelfModifyingScan(torch.autograd.Function):
             grad_prev += grad_log_before
             grad_k.baddbmm_(grad_k_delta, s.delta)
             grad_delta.baddbmm_(grad_k_delta.mT, s.k)
-            # error = vhat - M_0 k - res(k)
+            # error = vhat - M_0 k (the running part was taken off above)
             grad_k -= _by_head_adjoint(grad_error, memory_0)
-            grad_k -= _residual_adjoint(grad_error, width)
-            # vhat = tanh(M_0 v + Delta_a v + res(v))
-            grad_z = grad_error - grad_error * s.target.square()
+            # vhat = bound(M_0 v + Delta_a v)
+            grad_z = grad_error * s.slope.pow(3)
             lifted = s.v * s.head
             grad_v = torch.bmm(grad_z, s.anchor).mul_(s.head)
             grad_v += _by_head_adjoint(grad_z, memory_0)
-            grad_v += _residual_adjoint(grad_z, width)
             grad_anchor = torch.baddbmm(grad_anchor, grad_z.mT, lifted)
             grad_memory += torch.bmm(grad_z.reshape(heads, -1, rows).mT, s.v.reshape(heads, -1, width))
             grad_memory -= torch.bmm(grad_error.reshape(heads, -1, rows).mT, s.k.reshape(heads, -1, width))
-            # projections p = M_0 c + Delta_a c + residual + bias
+            # projections p = M_0 c + Delta_a c + bias
             gp = grad_p[:, start:stop]
             gp[..., :width] = (grad_k - s.k * (grad_k * s.k).sum(-1, keepdim=True)) / s.key_norm
             gp[..., width : 2 * width] = grad_v
@@ -285,10 +267,8 @@ class SelfModifyingScan(torch.autograd.Function):
             gp[..., 2 * width + 1] = grad_log_alpha * -head_rate * slope[..., 1]
             c_p = c[:, start:stop] * s.head
             grad_c[:, start:stop] = torch.bmm(gp, s.anchor[:, :two]).mul_(s.head)
-            grad_anchor[:, :two].baddbmm_(gp.mT, c_p)
+            grad_anchor[:, :two] += torch.bmm(gp.mT, c_p)
         grad_c += _by_head_adjoint(grad_p, memory_0[:, :two])
-        grad_c += grad_p[..., :width]
-        grad_c += grad_p[..., width : 2 * width]
         by_head = grad_p.view(heads, -1, two)
         grad_memory[:, :two] += torch.bmm(by_head.mT, c.reshape(heads, -1, width))
         grad_bias = by_head[..., 2 * width :].sum(1)

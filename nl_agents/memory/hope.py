@@ -40,7 +40,7 @@ class HopeCore(MemoryCore):
         width: features of y and of the residual stream.
         action_size: features of ``last_action``.
         heads: heads of the self-modifying memory, half of them (rounded up) never cleared.
-        key_size: K, features of a key; 0 means width / heads.
+        key_size: K, features of a key.
         chunk: env steps for which projections stay anchored; 1 is the exact step form (serial).
         never_heads: heads that outlive episodes; None means half.
         retention: shortest and longest initial time constant of the heads (env steps).
@@ -57,8 +57,8 @@ class HopeCore(MemoryCore):
         input_size: int,
         width: int,
         action_size: int = 0,
-        heads: int = 8,
-        key_size: int = 0,
+        heads: int = 4,
+        key_size: int = 16,
         chunk: int = 32,
         never_heads: int | None = None,
         retention: tuple[float, float] = (10.0, 1e5),
@@ -68,11 +68,9 @@ class HopeCore(MemoryCore):
         expansion: float = 1.0,
     ) -> None:
         super().__init__(input_size, width, action_size, math.lcm(chunk, level_period))
-        if key_size == 0 and width % heads:
-            raise ValueError(f"width {width} must be divisible by heads {heads}, or give key_size")
         self.embed = nn.Linear(input_size, width) if input_size != width else nn.Identity()
         self.norm = nn.LayerNorm(width)
-        self.memory = SelfModifyingMemory(width, heads, key_size or width // heads, chunk, never_heads, retention)
+        self.memory = SelfModifyingMemory(width, heads, key_size, chunk, never_heads, retention)
         self.fast = ActTimeLevel(width, input_size, action_size, level_period, level_size)
         hidden = int(expansion * width)
         self.slow = nn.ModuleList(LearnerTimeLevel(width, hidden, period) for period in slow_periods)
@@ -101,6 +99,8 @@ class HopeCore(MemoryCore):
             if len(clocks) > 1:
                 return self._by_clock(clocks, x, state, is_first, is_valid, last_action)
             phase = int(clocks[0])
+        if x.shape[0] == 1 and not torch.is_grad_enabled():
+            return self._step(x, state, is_first, is_valid, last_action, phase)
         h = self.embed(x)
         memory_state = SelfModifyingState(state.delta, state.anchor)
         read, memory_state = self.memory(self.norm(h), memory_state, is_first, is_valid, phase)
@@ -110,6 +110,39 @@ class HopeCore(MemoryCore):
             z = level(z)
         clock = (state.phase + x.shape[0]) % self.clock_period
         return self.norm_out(z), HopeState(*memory_state, *level_state, clock)
+
+    def _step(
+        self,
+        x: Tensor,
+        state: HopeState,
+        is_first: Tensor,
+        is_valid: Tensor | None,
+        last_action: Tensor | None,
+        phase: int,
+    ) -> tuple[Tensor, HopeState]:
+        """Acts: one step without gradients. On the host, work for flags that are not raised is left out."""
+        first, valid = is_first[0], None if is_valid is None else is_valid[0]
+        on_host = x.device.type == "cpu"
+        if valid is not None and on_host and bool(valid.all()):
+            valid = None
+        begins = first if valid is None else first & valid
+        clears = None if on_host and not bool(begins.any()) else (~begins)[:, None, None, None].to(x.dtype)
+        h = self.embed(x[0])
+        read, memory_state = self.memory.step(
+            self.norm(h),
+            SelfModifyingState(state.delta, state.anchor),
+            clears,
+            None if valid is None else valid[:, None, None].to(x.dtype),
+            (phase + 1) % self.memory.chunk == 0,
+        )
+        level_state = ActTimeState(state.level_delta, state.level_gradient, state.level_key, state.level_signal)
+        action = None if last_action is None else last_action[0]
+        closes = (phase + 1) % self.fast.period == 0
+        z, level_state = self.fast.step(h + read, x[0], level_state, first, valid, action, closes)
+        for level in self.slow:
+            z = level(z)
+        clock = (state.phase + 1) % self.clock_period
+        return self.norm_out(z).unsqueeze(0), HopeState(*memory_state, *level_state, clock)
 
     def _by_clock(
         self,
