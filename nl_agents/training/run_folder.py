@@ -7,14 +7,17 @@ others at the end, ``report.html`` and ``summary.json``.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows: there two processes on one folder go unnoticed
+    fcntl = None  # type: ignore[assignment]
 
 from nl_agents.errors import RunFolderError
 from nl_agents.training.checkpoint import CheckpointStore
@@ -31,7 +34,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 OUR_FILES = (*COLUMNS, "decisions.jsonl", "progress.csv", "report.html", "summary.json", CONFIG)
 
-_LOCK = ".lock"
+_OPEN_HERE: set[str] = set()
+_LOCK, _HALF = ".lock", f".{CONFIG}.half-written"
 
 
 class RunFolder:
@@ -57,7 +61,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str], keep: int = 3) -> None:
         self.path = Path(path)
         self.checkpoints = CheckpointStore(self.path / "checkpoints", keep=keep)
-        self._lock: int | None = None
+        self._lock: tuple[str, int] | None = None
 
     def create(self, config: Mapping[str, Any], *, overwrite: bool = False) -> RunFolder:
         """Makes the folder and writes ``config.json``.
@@ -76,11 +80,10 @@ class RunFolder:
         text = (json.dumps(content, indent=2) + "\n").encode()
         self._acquire(make=True)
         try:
-            if any(entry.name != _LOCK for entry in self.path.iterdir()):
+            if any(entry.name not in (_LOCK, _HALF) for entry in self.path.iterdir()):
                 self._clear(overwrite)
-            half = self.path / f".{CONFIG}.half-written"
-            write_durably(half, text)
-            os.replace(half, self.path / CONFIG)
+            write_durably(self.path / _HALF, text)
+            os.replace(self.path / _HALF, self.path / CONFIG)
             sync_folder(self.path)
             return self._attach(json.loads(text))
         except OSError as error:
@@ -103,6 +106,9 @@ class RunFolder:
         self._acquire(make=False)
         try:
             return self._attach(config)
+        except OSError as error:
+            self.close()
+            raise refused(self.path, error, "nothing was lost") from error
         except RunFolderError:
             self.close()
             raise
@@ -128,8 +134,10 @@ class RunFolder:
             self.flush()
         finally:
             if self._lock is not None:
-                os.close(self._lock)
+                here, descriptor = self._lock
                 self._lock = None
+                _OPEN_HERE.discard(here)
+                os.close(descriptor)
 
     def __enter__(self) -> RunFolder:
         return self
@@ -163,10 +171,14 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def _acquire(self, *, make: bool) -> None:
-        """Takes the lock; the system gives it back when the process ends, however it ends."""
-        if self._lock is not None:
-            raise RunFolderError(f"run folder {self.path} is already open here; close it first")
-        fcntl = _file_locks()
+        """Takes the lock; the system gives it back when the process ends, however it ends.
+
+        A record lock: unlike ``flock`` it does not live on in forked environment workers that outlive a killed run. It
+        does not exclude the process itself, so the open folders of this one are listed beside it.
+        """
+        here = str(self.path.resolve())
+        if here in _OPEN_HERE:
+            raise RunFolderError(f"run folder {self.path} is already open in this process; close it first")
         try:
             if make:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -175,13 +187,14 @@ class RunFolder:
             raise refused(self.path, error, "nothing was changed") from error
         if fcntl is not None:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
                 os.close(descriptor)
                 raise RunFolderError(
                     f"run folder {self.path} is in use by another process: wait for it, stop it, or choose another"
                 ) from error
-        self._lock = descriptor
+        self._lock = here, descriptor
+        _OPEN_HERE.add(here)
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -205,11 +218,3 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise RunFolderError(f"{folder} is not a run folder of ours: expected format {FORMAT!r}, found {found!r}")
     return config
-
-
-def _file_locks() -> ModuleType | None:
-    """Returns the module of advisory locks, or None on systems without (Windows): there two writers go unnoticed."""
-    try:
-        return importlib.import_module("fcntl")
-    except ModuleNotFoundError:
-        return None

@@ -15,7 +15,7 @@ from stable_baselines3.common.logger import Logger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nl_agents.errors import RunFolderError
-from nl_agents.training import logging
+from nl_agents.training import logging, records
 from nl_agents.training.logging import MetricLogger, recorded_keys, undocumented_keys
 
 
@@ -127,7 +127,7 @@ def test_a_full_disk_is_reported_and_loses_no_row(tmp_path: Path, monkeypatch: p
         original(path, position, data[:2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    original = logging.append_at
+    original = records.append_at
     with monkeypatch.context() as patch:
         patch.setattr(logging, "append_at", half)
         with pytest.raises(RunFolderError, match="No space left on device; rows already written are kept"):

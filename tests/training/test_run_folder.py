@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nl_agents.errors import RunFolderError
 from nl_agents.training import records, run_folder
+from nl_agents.training.logging import MetricLogger
 from nl_agents.training.records import CsvRecord, JsonRecord
 from nl_agents.training.run_folder import RunFolder, read_config
 
@@ -74,7 +77,7 @@ def test_an_interrupted_life_leaves_the_bytes_of_an_uninterrupted_one(tmp_path: 
         first.flush()
         with open(tmp_path / "cut" / "episodes.csv", "ab") as file:
             file.write(b"19,3,po")  # a line that the kill cut short
-    os.close(first._lock or 0)  # what the system does when a process is killed: no flush, the lock is free
+    run_folder._OPEN_HERE.clear()  # as after a kill: nothing is flushed, the lock is free
     with RunFolder(tmp_path / "cut").open() as resumed:
         resumed.rewind(positions)
         assert resumed.positions() == positions
@@ -212,19 +215,16 @@ else:
 
 
 def test_two_writers_are_kept_apart(tmp_path: Path) -> None:
-    def other_process() -> str:
-        command = [sys.executable, "-c", OTHER, str(tmp_path)]
-        root = Path(run_folder.__file__).parents[2]
-        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
-
     with RunFolder(tmp_path).create(CONFIG) as run:
-        with pytest.raises(RunFolderError, match="is already open here"):
+        with pytest.raises(RunFolderError, match="is already open in this process; close it first"):
             run.create(CONFIG)
-        with pytest.raises(RunFolderError, match="is in use by another process"):
-            RunFolder(tmp_path).open()
-        assert "is in use by another process" in other_process()
+        with pytest.raises(RunFolderError, match="is already open in this process; close it first"):
+            RunFolder(tmp_path / ".." / tmp_path.name).open()
+        command, root = [sys.executable, "-c", OTHER, str(tmp_path)], Path(run_folder.__file__).parents[2]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+        assert "is in use by another process: wait for it" in said
         assert read_config(tmp_path)["agent"] == "hope", "readers need no lock"
-    assert other_process() == "opened\n"
+    RunFolder(tmp_path).open().close()
 
 
 @pytest.mark.parametrize("failing", ["open", "replace"])
@@ -236,8 +236,94 @@ def test_a_read_only_place_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
         patch.setattr(os, failing, refuse)
         with pytest.raises(RunFolderError, match=r"cannot write .*Read-only file system; .*choose another --run-dir"):
             RunFolder(tmp_path / "x").create(CONFIG)
-    (tmp_path / "x" / ".config.json.half-written").unlink(missing_ok=True)
     RunFolder(tmp_path / "x").create(CONFIG).close()
+
+
+def test_an_unreadable_record_is_reported_and_the_lock_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunFolder(tmp_path).create(CONFIG).close()
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(RunFolderError, match="Permission denied; nothing was lost"):
+            RunFolder(tmp_path).open()
+    RunFolder(tmp_path).open().close()
+
+
+def whole_life(folder: Path) -> None:
+    """A little trainer: lives 30 steps, a checkpoint every 4; starts or resumes, as it finds the folder."""
+    if (folder / "config.json").exists():
+        run = RunFolder(folder, keep=2).open()
+    else:
+        run = RunFolder(folder, keep=2).create(CONFIG)
+    metrics = MetricLogger(folder, tensorboard=False)
+    rng, start = np.random.default_rng(0), 0
+    if run.checkpoints.latest() is None:
+        run.rewind({})
+        metrics.rewind({"rows": 0, "columns": 0})
+    else:
+        saved = run.checkpoints.load()
+        run.rewind(saved["records"])
+        metrics.rewind(saved["metrics"])
+        rng.bit_generator.state, start = saved["rng"], saved["step"]
+    for step in range(start, 30):
+        if step % 4 == 0 and step > start:
+            state = {"records": run.positions(), "metrics": metrics.positions(), "step": step}
+            run.checkpoints.save(step // 4, {**state, "rng": rng.bit_generator.state})
+        live(run, step, step + 1)
+        run.episodes.write_rows([(step, 0, "drawn", float(rng.random()), 1, step)])
+        metrics.record("loss/value", float(rng.random()))
+        metrics.record(f"late/column_{step // 8}", step)
+        metrics.dump(step)
+        run.flush()
+    metrics.close()
+    run.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_life_killed_again_and_again_leaves_the_bytes_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    """Children of this process live the life and are killed by SIGKILL at a later and later system call."""
+    whole_life(tmp_path / "whole")
+    expected = contents(tmp_path / "whole")
+    for first_kill in (1, 5, 12, 29):
+        folder, deaths, allowed = tmp_path / f"killed-{first_kill}", 0, first_kill
+        while die_in_child(folder, allowed):
+            deaths += 1
+            allowed += 11
+        assert deaths >= 2
+        assert contents(folder) == expected
+
+
+def die_in_child(folder: Path, allowed: int) -> bool:
+    """Runs ``whole_life`` in a child that is killed at its ``allowed``-th fsync or replace; True if it was."""
+    child = os.fork()
+    if child == 0:
+        calls = 0
+
+        def deadly(original: Any) -> Any:
+            def wrapped(*args: Any, **kwargs: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls >= allowed:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return original(*args, **kwargs)
+
+            return wrapped
+
+        os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
+        code = 1
+        try:
+            whole_life(folder)
+            code = 0
+        finally:
+            os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the life raised an error"
+    return os.WIFSIGNALED(status)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
