@@ -90,7 +90,7 @@ def test_the_package_list_equals_the_folders() -> None:
     for package, folder in FOLDERS.items():
         for path in folder.rglob("__init__.py"):
             found.add(".".join((package, *path.parent.relative_to(folder).parts)))
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
+    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(found)
     homeless = {path.parent for folder in FOLDERS.values() for path in folder.rglob("*.py")}
     assert all((folder / "__init__.py").is_file() for folder in homeless), "a folder with modules lacks __init__.py"
 
