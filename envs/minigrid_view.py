@@ -79,8 +79,10 @@ class MinigridView(gym.ObservationWrapper[Any, Any, Any]):
 
 
 def _encode(value: Any) -> Any:
-    """Marks tuples, which JSON would turn into lists; copies the rest."""
-    return {"tuple": [_encode(item) for item in value]} if isinstance(value, tuple) else copy.deepcopy(value)
+    """Marks tuples, which JSON would turn into lists, makes NumPy's numbers plain ones, copies the rest."""
+    if isinstance(value, tuple):
+        return {"tuple": [_encode(item) for item in value]}
+    return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
 
 
 def _decode(value: Any) -> Any:
