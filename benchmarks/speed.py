@@ -27,7 +27,7 @@ import tyro
 
 from benchmarks.contestants import CONTESTANTS, DEFAULT
 from benchmarks.opponents.settings import Settings
-from benchmarks.windows import Runner, Window
+from benchmarks.windows import Runner, Turn, Window
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("torch", "numpy", "gymnasium", "minigrid", "envpool", "stable-baselines3", "sb3-contrib")
@@ -52,6 +52,8 @@ class Options:
     """env steps of learning before the clock starts"""
     window_steps: int = 8192
     """least env steps of a window (at least one update)"""
+    window_seconds: float = 2.0
+    """least seconds of a window"""
     rounds: int = 5
     """windows for each contestant"""
     width: int = 128
@@ -95,7 +97,7 @@ def measure(options: Options, streams: int) -> list[Row]:
         rows = [Row(runner.name, streams, runner.parameters) for runner in runners]
         for index in range(options.rounds):
             for runner, row in zip(runners, rows, strict=True):
-                row.windows.append(runner.window(options.window_steps))
+                row.windows.append(runner.window(Turn(options.window_steps, options.window_seconds)))
             print(f"{streams} streams: round {index + 1} of {options.rounds}", file=sys.stderr)
     finally:
         for runner in runners:
@@ -162,7 +164,7 @@ def main(options: Options) -> None:
     if unknown:
         raise SystemExit(f"unknown contestants {', '.join(unknown)}: known are {', '.join(CONTESTANTS)}")
     if options.quick:
-        options = replace(options, warmup_steps=1, window_steps=1, rounds=1)
+        options = replace(options, warmup_steps=1, window_steps=1, window_seconds=0.0, rounds=1)
     rows = []
     for streams in options.streams:
         measured = measure(options, streams)

@@ -2,6 +2,7 @@
 
 The parent asks each contestant in turn for one window (A B A B ...), so that a change in the machine's load meets all
 of them alike. Between its turns a contestant sleeps on its pipe.
+A window lasts for a least number of steps and a least time, so that fast contestants are not timed over milliseconds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,19 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How long a window lasts: until both are reached, in whole updates.
+
+    Attributes:
+        steps: least env steps.
+        seconds: least wall-clock.
+    """
+
+    steps: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,21 +66,22 @@ class Stopwatch:
 
     Args:
         warmup_steps: env steps before the first window.
-        take_turn: sends the last window (None after the warm-up), blocks until the next turn, returns its least number
-            of steps.
+        take_turn: sends the last window (None after the warm-up), blocks until the next turn, returns its length.
         synchronise: waits for the device before the clock is read.
     """
 
     def __init__(
-        self, warmup_steps: int, take_turn: Callable[[Window | None], int], synchronise: Callable[[], None]
+        self, warmup_steps: int, take_turn: Callable[[Window | None], Turn], synchronise: Callable[[], None]
     ) -> None:
         self._take_turn, self._synchronise = take_turn, synchronise
-        self._target = warmup_steps
+        self._target, self._seconds = warmup_steps, 0.0
         self._begin: tuple[int, float, float, float | None] | None = None
 
     def __call__(self, steps: int) -> None:
         """Takes a report; called after each update."""
         if steps < self._target:
+            return
+        if self._begin is not None and time.perf_counter() - self._begin[1] < self._seconds:
             return
         self._synchronise()
         window = None
@@ -78,7 +93,8 @@ class Stopwatch:
                 own = time.process_time() - begin_own
                 other = max(0.0, machine - begin_machine - own) / seconds
             window = Window(steps - begin_steps, seconds, other)
-        self._target = steps + self._take_turn(window)
+        turn = self._take_turn(window)
+        self._target, self._seconds = steps + turn.steps, turn.seconds
         self._begin = (steps, time.perf_counter(), time.process_time(), machine_cpu_seconds())
 
 
@@ -91,12 +107,12 @@ def _play(connection: Connection, name: str, env: str, settings: Any, threads: i
     torch.set_num_threads(threads)
     prepared = CONTESTANTS[name].prepare(env, settings)
 
-    def take_turn(window: Window | None) -> int:
+    def take_turn(window: Window | None) -> Turn:
         connection.send(window if window is not None else prepared.parameters)
-        steps = connection.recv()
-        if steps is None:
+        turn: Turn | None = connection.recv()
+        if turn is None:
             sys.exit(0)
-        return int(steps)
+        return turn
 
     synchronise = torch.cuda.synchronize if settings.device == "cuda" else lambda: None
     prepared.run(Stopwatch(warmup_steps, take_turn, synchronise))
@@ -133,9 +149,9 @@ class Runner:
                 f"contestant {self.name!r} died (exit code {self._process.exitcode}); see above"
             ) from None
 
-    def window(self, steps: int) -> Window:
-        """Lets the contestant run for at least ``steps`` env steps, whole updates."""
-        self._connection.send(steps)
+    def window(self, turn: Turn) -> Window:
+        """Lets the contestant run for one window."""
+        self._connection.send(turn)
         window: Window = self._receive()
         return window
 
