@@ -55,13 +55,21 @@ class StandIn:
         self.learned = 0
         StandIn.made.append(self)
 
-    def learn(self, total_timesteps: int, *, progress_bar: bool = False, run_dir: Path | None = None) -> StandIn:
+    def learn(
+        self,
+        total_timesteps: int,
+        *,
+        progress_bar: bool = False,
+        run_dir: Path | None = None,
+        run_info: dict[str, Any] | None = None,
+    ) -> StandIn:
         if StandIn.fail is not None:
             raise StandIn.fail
         assert run_dir is not None
-        self.learned, self.progress_bar = total_timesteps, progress_bar
+        assert run_info is not None
+        self.learned, self.progress_bar, self.run_info = total_timesteps, progress_bar, run_info
         life = run_lifetime(self.act, self.env, total_timesteps, learn=False)
-        write_run(run_dir, life, agent=self.name, sequence="cartpole-flip:quick", seed=self.seed)
+        write_run(run_dir, life, agent=self.name, sequence=run_info["sequence"], seed=self.seed)
         return self
 
     def act(self, observation: Any) -> Any:
@@ -97,6 +105,8 @@ def test_train_lives_and_leaves_a_report(capsys: pytest.CaptureFixture[str]) -> 
     (agent,) = StandIn.made
     assert (agent.name, agent.seed, agent.device, agent.learned) == ("hope", 3, "auto", 3000)
     assert agent.progress_bar is True
+    given = {"num_envs": 4, "seed": spawn(3, "sequence"), "info": "hidden", "backend": "auto"}
+    assert agent.run_info == {"sequence": "cartpole-flip:demo", "sequence_options": given}
     assert agent.env.num_envs == 4
     assert agent.env.info_level == "hidden"
     assert Path("out/report.html").read_text().startswith("<!doctype html>")
@@ -269,28 +279,33 @@ def test_resume_hands_over_and_reports(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_resume_builds_the_users_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("own_again.py").write_text(OWN)
     write_run(Path("run"), simulated_life(), sequence="own_again:mine")
+    config = json.loads(Path("run/config.json").read_text())
+    options = {"num_envs": 4, "seed": 11, "info": "hidden", "backend": "auto"}
+    Path("run/config.json").write_text(json.dumps({**config, "sequence_options": options}))
     calls: list[Any] = []
     training = SimpleNamespace(resume=lambda run, **options: calls.append(options["env"]))
     monkeypatch.setitem(sys.modules, "nl_agents.training", training)
     assert cli.main(["resume", "run"]) == 0
     assert calls[0].num_envs == 4
+    assert isinstance(calls[0].schedule, Cyclic)
 
 
 def test_evaluate_measures_each_task(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    write_run(Path("run"), simulated_life(), sequence="cartpole-flip:demo")
+    Path("model.zip").touch()
     loaded: list[Path] = []
 
     def load(path: Path, device: str) -> Any:
         loaded.append(path)
         return lambda observation: np.ones(len(observation), np.int64)
 
-    monkeypatch.setattr(nl_agents, "load", load, raising=False)
-    assert cli.main(["evaluate", "run", "--episodes", "6"]) == 0
+    monkeypatch.setattr(sys.modules["nl_agents.agents"], "load", load, raising=False)
+    words = ["evaluate", "model.zip", "--sequence", "cartpole-flip"]
+    assert cli.main([*words, "--episodes", "6"]) == 0
     printed = capsys.readouterr().out
-    assert loaded == [Path("run")]
+    assert loaded == [Path("model.zip")]
     assert "standard" in printed
     assert "flipped" in printed
-    assert cli.main(["evaluate", "run", "--episodes", "0"]) == 2
+    assert cli.main([*words, "--episodes", "0"]) == 2
 
 
 def test_evaluate_reads_models_of_stable_baselines3(capsys: pytest.CaptureFixture[str]) -> None:

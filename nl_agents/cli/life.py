@@ -35,7 +35,7 @@ def train_options(arguments: list[str]) -> type[Any]:
     if name not in agents.AGENTS:
         raise UnknownNameError("agent", name, agents.AGENTS)
     config = agents.config(name)
-    merged = Annotated[type(config), tyro.conf.arg(name="")]
+    merged: Any = Annotated[type(config), tyro.conf.arg(name="")]
     extra = dataclasses.field(default_factory=lambda: config)
     return dataclasses.make_dataclass("Train", [("config", merged, extra)], bases=(Train,))
 
@@ -55,13 +55,13 @@ def train(options: Any) -> int:
         raise ConfigError(f"--steps must be an integer >= 1, got {steps}; a sequence of your own needs --steps N")
     threads = _set_threads(options.threads)
     run_dir = options.run_dir or _default_run_dir(options)
-    env = constructed(
-        make,
-        num_envs=options.num_envs if options.num_envs is not None else num_envs,
-        seed=spawn(options.seed, "sequence"),
-        info=info,
-        backend=options.backend,
-    )
+    given = {
+        "num_envs": options.num_envs if options.num_envs is not None else num_envs,
+        "seed": spawn(options.seed, "sequence"),
+        "info": info,
+        "backend": options.backend,
+    }
+    env = constructed(make, **given)
     agent = constructed(
         agents.make, options.agent, env, seed=options.seed, device=options.device, config=options.config
     )
@@ -71,7 +71,8 @@ def train(options: Any) -> int:
         f"seed {options.seed}, {threads} torch thread{'s' * (threads > 1)}; {told}\n{run_dir}",
         highlight=False,
     )
-    return _live(lambda: agent.learn(steps, progress_bar=True, run_dir=run_dir), run_dir)
+    run_info = {"sequence": options.sequence, "sequence_options": given}
+    return _live(lambda: agent.learn(steps, progress_bar=True, run_dir=run_dir, run_info=run_info), run_dir)
 
 
 def _live(run: Callable[[], Any], run_dir: Path) -> int:
@@ -101,13 +102,11 @@ def resume(options: Resume) -> int:
     """Continues the run at its newest checkpoint and reports; returns the exit code."""
     check_exists(options.run, "run folder")
     training = importlib.import_module("nl_agents.training")
+    stored = stored_config(options.run)
+    name = options.sequence or stored.get("sequence")
     more: dict[str, Any] = {}
-    name = options.sequence or stored_config(options.run).get("sequence")
-    if isinstance(name, str) and is_own_sequence(name):
-        stored = stored_config(options.run)
-        make, _, num_envs = find_sequence(name)
-        seed = spawn(int(stored.get("seed", 0)), "sequence")
-        more["env"] = constructed(make, num_envs=stored.get("num_envs", num_envs), seed=seed)
+    if isinstance(name, str) and (options.sequence is not None or is_own_sequence(name)):
+        more["env"] = constructed(find_sequence(name)[0], **stored["sequence_options"])
     return _live(lambda: training.resume(options.run, steps=options.steps, progress_bar=True, **more), options.run)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from nl_agents.cli.lookup import check_exists, constructed, find_sequence, import_named, is_own_sequence, stored_config
 from nl_agents.cli.options import Compare, Evaluate, Report
+from nl_agents.config import from_dict
 from nl_agents.errors import ConfigError, UnknownNameError
 from nl_agents.evaluation import run_episodes, terminal
 
@@ -33,13 +35,34 @@ def evaluate(options: Evaluate) -> int:
 
 
 def _load(options: Evaluate) -> Any:
+    """The agent of a run folder, of a file of ours, or a model of another library."""
     if options.model_class is None:
-        return importlib.import_module("nl_agents").load(options.path, device=options.device)
+        if options.path.is_dir():
+            return _load_run(options.path, options.device)
+        return importlib.import_module("nl_agents.agents").load(options.path, device=options.device)
     module, _, name = options.model_class.partition(":")
     kind = import_named(module, name)
     if kind is None:
         raise UnknownNameError("model class", options.model_class, ["stable_baselines3:PPO"])
     return kind.load(options.path, device=options.device)
+
+
+def _load_run(run: Path, device: str) -> Any:
+    """The agent of a run's newest checkpoint, without streams."""
+    from nl_agents.training.checkpoint import CheckpointStore
+    from nl_agents.training.run_folder import read_config
+    from nl_agents.training.spaces import space_from_json
+
+    record = read_config(run)
+    state = CheckpointStore(run / "checkpoints").load()["agent"]
+    spaces = tuple(space_from_json(record[key]) for key in ("observation_space", "action_space"))
+    agents = importlib.import_module("nl_agents.agents")
+    config = from_dict(type(agents.config(record["agent"])), record["config"])
+    agent = importlib.import_module("nl_agents.training.agent").Agent(
+        record["agent"], None, config, seed=record["seed"], device=device, spaces=spaces
+    )
+    agent.load_state_dict({**state, "actor": None})
+    return agent
 
 
 def _task_envs(name: str, options: Evaluate) -> list[Any]:

@@ -13,7 +13,18 @@ from nl_agents.evaluation.metrics import RECOVERED, lifelong_metrics
 from nl_agents.evaluation.plots import sliding_mean
 from nl_agents.evaluation.recovery import recoveries
 from nl_agents.evaluation.reference import Levels
-from nl_agents.evaluation.style import AGENTS, INK, MUTED, canvas, colour, key_above, short, steps_axis, to_uri
+from nl_agents.evaluation.style import (
+    AGENTS,
+    INK,
+    MUTED,
+    canvas,
+    colour,
+    key_above,
+    short,
+    steps_axis,
+    to_uri,
+    whole_numbers,
+)
 from nl_agents.evaluation.visits import find_visits
 from nl_agents.seeding import generator
 
@@ -53,7 +64,7 @@ def _mean(curves: Floats) -> Floats:
     known = np.isfinite(curves)
     count = known.sum(0)
     total = np.where(known, curves, 0.0).sum(0)
-    return np.divide(total, count, out=np.full(curves.shape[1], np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(curves.shape[1], np.nan), where=count > 0))
 
 
 def _band(curves: Floats) -> tuple[Floats, Floats]:
@@ -102,7 +113,7 @@ def recovery_curves(groups: Groups, levels: dict[str, Levels] | None) -> str | N
             axes.plot(numbers, medians, "o-", color=tint, markersize=4, label=agent)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda value, _: short(value))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes)
         axes.set_xlabel("visit of the task")
         axes.set_ylabel(f"env steps to {RECOVERED:.0%} of the expert")
         key_above(axes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,7 +195,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_csv(path: Path, kinds: Sequence[type]) -> list[tuple[Any, ...]]:
+def read_csv(path: Path, kinds: Sequence[Callable[[str], Any]]) -> list[tuple[Any, ...]]:
     """Reads a headed CSV file into tuples of the given kinds; a last line cut short by a kill is left out."""
     if not path.exists():
         raise RunFolderError(f"expected {path.name} in {path.parent}, found none; give the folder of a finished run")

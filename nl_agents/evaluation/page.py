@@ -15,7 +15,7 @@ header p.kicker { margin: 0 0 4px; color: var(--accent); font-size: 13px; font-w
   text-transform: uppercase }
 h1 { margin: 0 0 12px; font-size: 34px; line-height: 1.2; letter-spacing: -.015em }
 h2 { margin: 56px 0 6px; font-size: 21px; letter-spacing: -.01em }
-p { margin: 6px 0 12px; max-width: 76ch }
+p { margin: 6px 0 12px; max-width: 92ch }
 p.lead { font-size: 18px; color: var(--muted) }
 .note { color: var(--muted); font-size: 14.5px }
 .warn { border-left: 3px solid #dd6b20; background: #fffaf2; padding: 10px 16px; font-size: 14.5px }
@@ -26,7 +26,7 @@ p.lead { font-size: 18px; color: var(--muted) }
 .card small { color: var(--muted); font-size: 12.5px }
 figure { margin: 14px 0 6px }
 figure img { width: 100%; height: auto; display: block }
-figcaption { color: var(--muted); font-size: 14.5px; max-width: 82ch; margin-top: 6px }
+figcaption { color: var(--muted); font-size: 14.5px; max-width: 100ch; margin-top: 6px }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-size: 14.5px; margin: 12px 0 }
 th { text-align: left; font-weight: 600; color: var(--muted); font-size: 12.5px; border-bottom: 1.5px solid var(--rule);
@@ -34,6 +34,7 @@ th { text-align: left; font-weight: 600; color: var(--muted); font-size: 12.5px;
 td { border-bottom: 1px solid var(--rule); padding: 7px 12px 7px 0; vertical-align: top }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 td.quiet { color: var(--muted); font-size: 13.5px }
+td small { display: block; color: var(--muted); font-size: 12.5px; white-space: nowrap }
 tr:last-child td { border-bottom: 0 }
 pre { background: var(--tint); border-radius: 8px; padding: 14px 16px; overflow-x: auto; font: 12px/1.55 ui-monospace,
   "SF Mono", Menlo, Consolas, "Liberation Mono", "DejaVu Sans Mono", monospace }
@@ -90,16 +91,21 @@ def cards(rows: Iterable[tuple[str, str, str]]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kinds: Sequence[str] = ()) -> str:
-    """A table; ``kinds`` gives each column the class ``number``, ``quiet`` or none."""
+    """A table; ``kinds`` gives each column the class ``number``, ``quiet`` or none; a cell's second line is small."""
     kinds = [*kinds, *[""] * (len(head) - len(kinds))]
     top = "".join(f"<th class='{kind}'>{escape(cell)}</th>" for cell, kind in zip(head, kinds, strict=True))
     body = "".join(
         "<tr>"
-        + "".join(f"<td class='{kind}'>{escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=True))
+        + "".join(f"<td class='{kind}'>{_cell(cell)}</td>" for cell, kind in zip(row, kinds, strict=True))
         + "</tr>"
         for row in rows
     )
     return f"<div class='scroll'><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _cell(text: str) -> str:
+    first, _, second = text.partition("\n")
+    return escape(first) + (f"<small>{escape(second)}</small>" if second else "")
 
 
 def note(text: str, kind: str = "note") -> str:
@@ -110,4 +116,9 @@ def note(text: str, kind: str = "note") -> str:
 def preformatted(text: str, summary: str | None = None) -> str:
     """Text as it is; folded away under ``summary`` where one is given."""
     block = f"<pre>{escape(text)}</pre>"
-    return block if summary is None else f"<details><summary>{escape(summary)}</summary>{block}</details>"
+    return block if summary is None else folded(summary, block)
+
+
+def folded(summary: str, html: str) -> str:
+    """HTML that opens when its summary is clicked."""
+    return f"<details><summary>{escape(summary)}</summary>{html}</details>"

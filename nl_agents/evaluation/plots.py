@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from nl_agents.evaluation.bins import normalised, reference_arrays
 from nl_agents.evaluation.lifetime import Floats, Ints
 from nl_agents.evaluation.metrics import RECOVERED
 from nl_agents.evaluation.run_data import RunData
-from nl_agents.evaluation.style import INK, MUTED, RULE, TASKS, canvas, colour, key_above, short, steps_axis, to_uri
+from nl_agents.evaluation.style import (
+    INK,
+    MUTED,
+    TASKS,
+    canvas,
+    colour,
+    key_above,
+    short,
+    steps_axis,
+    to_uri,
+    whole_numbers,
+)
 from nl_agents.evaluation.visits import Visits
 
 MANY_SWITCHES = 120  # beyond that, lines at switches would hide the curve
@@ -20,11 +33,10 @@ MANY_SWITCHES = 120  # beyond that, lines at switches would hide the curve
 
 def shade_tasks(axes: Axes, visits: Visits, names: tuple[str, ...], *, key: bool = True) -> None:
     """Shades each visit in its task's colour and draws a line at every switch."""
-    shown = set()
     for begin, end, task in zip(visits.begin, visits.end, visits.task, strict=True):
-        label = names[task] if key and task not in shown else None
-        shown.add(task)
-        axes.axvspan(begin, end, color=colour(TASKS, task), alpha=0.13, linewidth=0, label=label)
+        axes.axvspan(begin, end, color=colour(TASKS, task), alpha=0.13, linewidth=0)
+    for task in np.unique(visits.task) if key else ():
+        axes.bar([0], [0], color=colour(TASKS, task), alpha=0.45, label=names[task])
     if len(visits.begin) <= MANY_SWITCHES:
         for begin in visits.begin[1:]:
             axes.axvline(begin, color="white", linewidth=1.2)
@@ -85,7 +97,7 @@ def sliding_mean(at: Floats, values: Floats, weights: Floats, grid: Floats, wind
     low = np.searchsorted(at, grid - window / 2, side="left")
     high = np.searchsorted(at, grid + window / 2, side="right")
     size = total[high] - total[low]
-    return np.divide(sums[high] - sums[low], size, out=np.full(len(grid), np.nan), where=size > 0)
+    return np.asarray(np.divide(sums[high] - sums[low], size, out=np.full(len(grid), np.nan), where=size > 0))
 
 
 def recovery_by_visit(run: RunData) -> str | None:
@@ -108,7 +120,7 @@ def recovery_by_visit(run: RunData) -> str | None:
             axes.set_title(run.life.task_names[task])
             axes.set_xlabel("visit")
             axes.set_xlim(0.3, max(run.visits.number) + 0.7)
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            whole_numbers(axes)
         all_axes[0].set_ylim(bottom=0)
         all_axes[0].yaxis.set_major_formatter(lambda value, _: short(value))
         all_axes[0].set_ylabel("env steps until recovered")
@@ -154,37 +166,43 @@ def levels_over_time(run: RunData) -> str | None:
     """Period and rate of every level over life, with the meta-controller's decisions as ticks below."""
     if not run.tracks:
         return None
-    with canvas(2, 1, height=4.2, sharex=True) as (figure, (top, bottom)):
+    with canvas(2, 1, height=3.8, sharex=True, height_ratios=(3, 2)) as (figure, (top, bottom)):
         for index, (name, track) in enumerate(run.tracks.items()):
-            tint = colour(TASKS, index)
             step = np.append(track.step, run.life.steps)
             for axes, values in ((top, track.period), (bottom, track.rate)):
-                axes.step(step, np.append(values, values[-1]), where="post", color=tint, label=name, alpha=0.9)
+                y = np.append(values, values[-1])
+                axes.step(step, y, where="post", color=colour(TASKS, index), label=name, alpha=0.9, linewidth=1.8)
+        _ratio_axis(top, [track.period for track in run.tracks.values()])
+        _ratio_axis(bottom, [track.rate for track in run.tracks.values()])
         top.set_ylabel("period (units of the level)")
         bottom.set_ylabel("rate")
-        for axes, values in (
-            (top, [t.period for t in run.tracks.values()]),
-            (bottom, [t.rate for t in run.tracks.values()]),
-        ):
-            if np.nanmin(np.concatenate(values)) > 0:
-                axes.set_yscale("log")
-        top.set_yscale("log", base=2)
-        top.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        moments = [float(row["step"]) for row in run.decisions if isinstance(row.get("step"), int | float)]
-        if moments:
-            bottom.plot(
-                moments,
-                np.full(len(moments), 0.02),
-                "|",
-                color=INK,
-                transform=bottom.get_xaxis_transform(),
-                markersize=7,
-                label="decision",
-            )
+        moments = [float(row["step"]) for row in moves(run.decisions)]
+        floor = bottom.get_xaxis_transform()
+        bottom.plot(moments, np.full(len(moments), 0.03), "|", color=INK, transform=floor, markersize=8)
         top.set_xlim(0, run.life.steps)
         steps_axis(bottom)
         key_above(top, 4)
         return to_uri(figure)
+
+
+def moves(decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The decisions that moved a setting, out of all records of the audit log."""
+    return [row for row in decisions if row.get("kind") == "decision" and row.get("factor") is not None]
+
+
+def _ratio_axis(axes: Axes, values: list[Floats]) -> None:
+    """Doublings as equal steps, ticks at powers of two times the least, and room around a constant."""
+    known = np.concatenate(values)
+    known = known[np.isfinite(known)]
+    if not len(known) or known.min() <= 0:
+        return
+    low, high = known.min(), known.max()
+    axes.set_yscale("log", base=2)
+    axes.set_ylim(low / 1.8, high * 1.8)
+    doublings = np.arange(0, math.ceil(math.log2(high / low)) + 1)
+    axes.set_yticks(low * 2.0 ** doublings[:: max(1, len(doublings) // 5)])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def memory_norms(run: RunData) -> str | None:
@@ -205,15 +223,21 @@ def memory_norms(run: RunData) -> str | None:
 
 def learning_curves(run: RunData) -> str | None:
     """A few of the learner's own figures: entropy, losses, speed."""
-    wanted = ("train/entropy", "train/prediction_loss", "train/approx_kl", "optimizer/gate", "time/fps")
-    found = [(key, run.columns(key).get("")) for key in wanted if run.columns(key).get("") is not None]
+    wanted = (
+        "train/entropy",
+        "train/prediction_loss",
+        "train/approx_kl",
+        "train/explained_variance",
+        "optimizer/gate",
+        "replay/age_mean",
+    )
+    found = [(key, run.columns(key)[""]) for key in wanted if "" in run.columns(key)]
     if not found:
         return None
     columns = min(3, len(found))
     rows = math.ceil(len(found) / columns)
     with canvas(rows, columns, height=1.9 * rows, sharex=True) as (figure, all_axes):
         for axes, (key, pair) in zip(all_axes, found, strict=False):
-            assert pair is not None
             axes.plot(*pair, color=TASKS[0], linewidth=1.1)
             axes.set_title(key)
             axes.xaxis.set_major_formatter(lambda value, _: short(value))
@@ -245,18 +269,4 @@ def _mean_by(position: Ints, values: Floats, size: int) -> Floats:
     known = np.isfinite(values) & (position >= 0) & (position < size)
     total = np.bincount(position[known], weights=values[known], minlength=size)
     count = np.bincount(position[known], minlength=size)
-    return np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
-
-
-__all__ = [
-    "RULE",
-    "after_a_switch",
-    "learning_curves",
-    "levels_over_time",
-    "life_curve",
-    "memory_norms",
-    "recovery_by_visit",
-    "shade_tasks",
-    "sliding_mean",
-    "slow_curve",
-]
+    return np.asarray(np.divide(total, count, out=np.full(size, np.nan), where=count > 0))

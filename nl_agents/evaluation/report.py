@@ -13,14 +13,16 @@ from nl_agents.evaluation import comparison_plots, page, plots
 from nl_agents.evaluation.comparison import FIGURES as COMPARED
 from nl_agents.evaluation.comparison import Given, compare, describe, group_lives
 from nl_agents.evaluation.figures import FIGURES, figure_of
+from nl_agents.evaluation.lifetime import read_json
 from nl_agents.evaluation.reference import describe_reference, reference_for, suite_of
 from nl_agents.evaluation.run_data import RunData
+from nl_agents.evaluation.statistics import Interval
 
 LAST_DECISIONS = 12
 
 
 def write_report(run_dir: str | Path, *, reference: Any = None) -> Path:
-    """Writes ``report.html`` and ``summary.json`` into a run folder; returns the page's path.
+    """Writes ``report.html`` into a run folder, adds the figures to its ``summary.json``; returns the page's path.
 
     Args:
         run_dir: folder of a run, finished or not.
@@ -31,7 +33,9 @@ def write_report(run_dir: str | Path, *, reference: Any = None) -> Path:
     """
     run = RunData.read(run_dir, reference)
     folder = Path(run_dir)
+    written = folder / "summary.json"
     summary = {
+        **(read_json(written) if written.exists() else {}),
         "agent": run.config.get("agent"),
         "sequence": run.config.get("sequence"),
         "seed": run.config.get("seed"),
@@ -39,7 +43,7 @@ def write_report(run_dir: str | Path, *, reference: Any = None) -> Path:
         "planned_steps": run.config.get("steps"),
         "figures": {name: value if math.isfinite(value) else None for name, value in run.figures.items()},
     }
-    _write(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    _write(written, json.dumps(summary, indent=1) + "\n")
     return _write(folder / "report.html", page.page(_title(run), _run_body(run, reference)))
 
 
@@ -159,21 +163,30 @@ def _levels(run: RunData) -> str:
 
 
 def _decision_table(decisions: list[dict[str, Any]]) -> str | None:
-    rows = [row for row in decisions if "factor" in row and "value" in row]
+    """The latest moves of the meta-controller, each with what its epoch brought."""
+    rows = plots.moves(decisions)
     if not rows:
         return None
+    credit = {row.get("decision"): row for row in decisions if row.get("kind") == "credit"}
     shown = [
-        (
-            f"{row.get('step', ''):,}" if isinstance(row.get("step"), int) else str(row.get("step", "")),
-            str(row["factor"]),
-            _number(row["value"]),
-            str(row.get("reason", "")),
-        )
+        (f"{row['step']:,}", str(row["factor"]), _number(row["value"]), _outcome(credit.get(row["id"])), row["reason"])
         for row in rows[-LAST_DECISIONS:]
     ]
-    words = f"The last {len(shown)} of {len(rows)} decisions" if len(rows) > len(shown) else "All decisions"
-    head = ("step", "factor", "new value", "reason")
-    return page.note(f"{words} of the meta-controller:") + page.table(head, shown, ("number", "", "number", "quiet"))
+    words = f"The last {len(shown)} of {len(rows)} moves" if len(rows) > len(shown) else "All moves"
+    head = ("step", "setting", "new value", "its epoch", "why")
+    kinds = ("number", "", "number", "quiet", "quiet")
+    return page.note(f"{words} of the meta-controller:") + page.table(head, shown, kinds)
+
+
+def _outcome(credit: dict[str, Any] | None) -> str:
+    """What the epoch of a decision brought, in words."""
+    if credit is None:
+        return "still running"
+    if credit.get("void"):
+        return f"void: {credit['void']}" if isinstance(credit["void"], str) else "void"
+    mean, surprise = credit.get("mean"), credit.get("surprise")
+    text = f"return {mean:.4g}" if isinstance(mean, int | float) else "no return"
+    return text + (f", {surprise:+.2f} noise widths" if isinstance(surprise, int | float) else "")
 
 
 def _number(value: Any) -> str:
@@ -247,7 +260,7 @@ def _comparison_body(groups: Any, rows: list[dict[str, Any]], levels: Any, suite
         page.picture(comparison_plots.recovery_curves(groups, levels), RECOVERY, "recovery by visit and agent"),
     )
     yield page.section("Table", _comparison_table(rows), intro=TABLE)
-    yield page.section("The runs", _run_table(groups))
+    yield page.section("The runs", page.folded("every life on this page", _run_table(groups)))
     yield "<footer>nl_agents: computed from the episodes.csv of every run; equal calls give equal intervals.</footer>"
 
 
@@ -260,20 +273,29 @@ RECOVERY = (
     "recognises drops to the floor."
 )
 TABLE = (
-    "Interquartile mean over seeds with 95 % intervals from resampling whole runs (mean for recognition, over the runs "
-    "that ever recognised). P(better): chance that a run of this agent beats one of the named rival."
+    "Agents with their number of seeds. Interquartile mean over seeds with 95 % intervals from resampling whole runs "
+    "(mean for recognition, over the runs that ever recognised). P(better): chance that a run of this agent beats one "
+    "of the named rival."
 )
 
 
 def _comparison_table(rows: list[dict[str, Any]]) -> str:
-    names = [name for name in COMPARED if any(row[name] is not None for row in rows)]
-    head = ["agent", "seeds", *(FIGURES[name].title for name in names), "recognised", "P(better)"]
+    """Figures down, agents across: an estimate with its interval below."""
     body = []
-    for row in rows:
-        cells = [describe(row[name], FIGURES[name].digits) for name in names]
-        better = f"{describe(row['improvement'])} than {row['improvement_over']}" if "improvement" in row else "-"
-        body.append((row["agent"], str(row["seeds"]), *cells, f"{row['recognised']} of {row['seeds']}", better))
-    return page.table(head, body, ("", *["number"] * (len(head) - 1)))
+    for name in COMPARED:
+        if any(row[name] is not None for row in rows):
+            figure = FIGURES[name]
+            body.append([f"{figure.title}\n{figure.unit}", *(_two_lines(row[name], figure.digits) for row in rows)])
+    body.append(["Recognised\nruns that ever did", *(f"{row['recognised']} of {row['seeds']}" for row in rows)])
+    if len(rows) > 1:
+        better = (f"{_two_lines(row['improvement'], 2)} over {row['improvement_over']}" for row in rows)
+        body.append(["P(better)\nprobability", *better])
+    head = ["", *(f"{row['agent']} ({row['seeds']})" for row in rows)]
+    return page.table(head, body, ("", *["number"] * len(rows)))
+
+
+def _two_lines(value: Interval | None, digits: int) -> str:
+    return describe(value, digits).replace(" [", "\n[", 1)
 
 
 def _run_table(groups: Any) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 INK, MUTED, RULE = "#1f2933", "#67727e", "#d9dee3"
 TASKS = ("#2b6cb0", "#dd6b20", "#2f855a", "#805ad5", "#b7791f", "#c53030", "#2c7a7b", "#718096")
 AGENTS = ("#b83280", "#2b6cb0", "#dd6b20", "#2f855a", "#6b46c1", "#b7791f", "#4a5568", "#2c7a7b")
 WIDTH = 9.6  # inches; the page is 960 px wide
 
-_LOOK = {
+_LOOK: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -76,6 +76,11 @@ def short(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
     return f"{value:.3g}"
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Ticks of the x axis at whole numbers only."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def colour(palette: Sequence[str], index: int) -> str:

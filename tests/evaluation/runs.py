@@ -74,38 +74,36 @@ def write_run(
 
 def _write_progress(folder: Path, life: Lifetime, random: np.random.Generator, full: bool) -> None:
     steps = np.linspace(life.steps / 60, life.steps, 60).astype(int)
-    columns: dict[str, Any] = {"time/steps": steps, "time/fps": 9000 + 300 * random.normal(size=60)}
+    columns: dict[str, Any] = {"time/steps": steps, "rollout/episodes": np.arange(60)}
     if full:
-        columns["memory/core.memory.never/norm"] = 4 + 3 * np.sin(steps / life.steps * 20) ** 2
-        columns["memory/core.memory.episode/norm"] = 3 + 0.3 * random.normal(size=60)
-        columns["memory/core.cms.fast/norm"] = 2 * (1 - np.exp(-steps / life.steps * 8))
+        columns["memory/matrix/norm"] = 4 + 3 * np.sin(steps / life.steps * 20) ** 2
+        columns["memory/fast/norm"] = 3 + 0.3 * random.normal(size=60)
+        columns["memory/level/norm"] = 2 * (1 - np.exp(-steps / life.steps * 8))
+        columns["train/approx_kl"] = np.abs(0.01 * random.normal(size=60))
+        columns["optimizer/gate"] = 0.5 + 0.2 * random.normal(size=60)
         columns["train/entropy"] = 0.69 - 0.4 * steps / life.steps
     write_rows(folder / "progress.csv", list(columns), zip(*columns.values(), strict=True))
 
 
 def _write_levels(folder: Path, life: Lifetime, random: np.random.Generator) -> None:
-    rows, decisions = [], []
-    period, rate = {"core.cms.slow": 16, "core.cms.mid": 4, "core.cms.glacial": 64}, 3e-4
+    rows: list[tuple[Any, ...]] = []
+    records: list[dict[str, Any]] = []
+    period, rate = {"core.slow.0": 16, "weights": 4, "core.slow.1": 64}, {"core.slow.0": 3e-4, "weights": 1e-3}
     for number, step in enumerate(np.linspace(0, life.steps, 15).astype(int).tolist()):
         name = list(period)[number % 3]
         if number:
-            old = period[name]
-            period[name] = int(np.clip(old * random.choice([0.5, 1, 2]), 2, 128))
-            factor = f"level.{name}.period"
-            decisions.append(
-                {
-                    "kind": "decision",
-                    "id": number,
-                    "step": step,
-                    "factor": factor,
-                    "value": period[name],
-                    "old": old,
-                    "reason": "drawn from the posterior of the arm",
-                }
-            )
-        rows += [(step, level, value, rate) for level, value in period.items()]
+            period[name] = int(np.clip(period[name] * random.choice([0.5, 2]), 2, 128))
+            decision = {"kind": "decision", "id": number, "step": step, "factor": f"level.{name}.period"}
+            reason = "drawn from the posterior of its neighbours"
+            records.append({**decision, "value": period[name], "position": 1, "reason": reason})
+            credit = {"kind": "credit", "decision": number, "step": step + 9, "episodes": 40, "void": None}
+            records.append({**credit, "mean": 300.0 + number, "surprise": float(random.normal())})
+        rows += [(step, level, value, rate.get(level, 3e-4)) for level, value in period.items()]
+    records[9] |= {"void": "shift", "mean": None, "surprise": None}
+    idle = {"kind": "decision", "id": 99, "step": life.steps, "factor": None, "value": None, "reason": "default"}
     write_rows(folder / "levels.csv", ("step", "level", "period", "rate"), rows)
-    (folder / "decisions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in decisions))
+    lines = (json.dumps(row) + "\n" for row in [*records, idle])
+    (folder / "decisions.jsonl").write_text("".join(lines))
 
 
 def cartpole_life(
