@@ -27,7 +27,7 @@ class OrdinalThompson:
     """
 
     def __init__(
-        self, factor: Factor, spread: float = 0.5, prior_weight: float = 4.0, forget: float = 0.99, penalty: float = 0.1
+        self, factor: Factor, spread: float = 0.5, prior_weight: float = 4.0, forget: float = 0.99, penalty: float = 0.3
     ) -> None:
         self.factor = factor
         self._spread, self._prior_weight, self._forget, self._penalty = spread, prior_weight, forget, penalty

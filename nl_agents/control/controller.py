@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nl_agents.control.bandit import OrdinalThompson
-from nl_agents.control.epochs import settled, settled_mean
+from nl_agents.control.epochs import settled, settled_mean, standard_error
 from nl_agents.control.expectation import Expectation, ShiftDetector
 from nl_agents.control.grid import Value, make_grid
 from nl_agents.control.safety import Safety, SafetyRules
@@ -18,6 +18,10 @@ from nl_agents.errors import StateMismatchError
 from nl_agents.seeding import generator
 
 STATE_VERSION = 1
+HESITATION = 0.1
+"""Least sampled gain, in units of an epoch's noise, that moves a factor."""
+UNEXPLAINED = 5.0
+"""Surprise, in units of an epoch's noise, that unchanged settings cannot explain."""
 LARGEST_RETURN = 1e100
 """Returns beyond this are refused like infinities: their squares would be."""
 
@@ -89,6 +93,7 @@ class MetaController:
         self._walk = dict.fromkeys(self.grid, 0)
         self._pending: Decision | None = None
         self._current = dict.fromkeys(self.grid, 0)
+        self._judged: dict[str, int] | None = None
         self._next_id = 0
         self._on_record = on_record
 
@@ -153,7 +158,7 @@ class MetaController:
                     gain = float(drawn[neighbour + factor.home] - drawn[here + factor.home])
                     if best is None or gain > best[0]:
                         best = (gain, name, neighbour)
-        if best is None or best[0] <= 0:
+        if best is None or best[0] <= HESITATION:
             return None, dict(self._walk), "nothing promises more than what stands"
         gain, name, position = best
         self._safety.moved(name, self._walk[name])
@@ -179,29 +184,31 @@ class MetaController:
         decision, self._pending = self._pending, None
         values = [float(value) for value in returns]
         record = {"kind": "credit", "decision": decision.id, "step": step, "episodes": len(values)}
-        void = self._void_reason(values)
+        void = self._void_reason(decision, values)
         if void is not None:
             self._safety.void()
             self._record({**record, "void": void, "mean": None, "surprise": None, "credit": {}, "rollback": False})
             return
-        mean = settled_mean(values)
-        surprise, credit = self._credit(decision, mean)
+        surprise, credit = self._credit(decision, values)
         ran_default = not any(decision.positions.values())
-        rollback = self._safety.judged(
-            decision.id, 0.0 if surprise is None else surprise, ran_default, decision.positions == self._walk
-        )
+        at_walk = decision.positions == self._walk
+        rollback = self._safety.judged(decision.id, surprise or 0.0, ran_default, at_walk)
+        self._judged = decision.positions
+        mean = settled_mean(values)
         self._record(
             {**record, "void": None, "mean": mean, "surprise": surprise, "credit": credit, "rollback": rollback}
         )
 
-    def _void_reason(self, values: Sequence[float]) -> str | None:
+    def _void_reason(self, decision: Decision, values: Sequence[float]) -> str | None:
         """Returns why an epoch does not count, or None; tells detector and safety of a shift."""
+        if not values:
+            return "no episode ended"
         if not all(math.isfinite(value) and abs(value) < LARGEST_RETURN for value in values):
             return "a return is not finite"
         kept = settled(values)
         if len(kept) < self._safety.rules.least_episodes:
             return "too few episodes"
-        if self._detector.observe(kept):
+        if self._detector.observe(kept) or self._shifted_since_last(decision, settled_mean(values)):
             self._safety.shifted()
             return "shift"
         if self._safety.state.cooling > 0:
@@ -210,16 +217,28 @@ class MetaController:
             return "cooldown"
         return None
 
-    def _credit(self, decision: Decision, mean: float) -> tuple[float | None, dict[str, float]]:
+    def _shifted_since_last(self, decision: Decision, mean: float) -> bool:
+        """Tells whether the return left its level though nothing was changed: a shift between two epochs."""
+        unchanged = decision.positions == self._judged and self._safety.state.suspect is None
+        if not unchanged or not self._expectation.calibrated or self._safety.state.cooling > 0:
+            return False
+        return abs(self._expectation.surprise(mean, self._effect(decision))) > UNEXPLAINED
+
+    def _effect(self, decision: Decision) -> float:
+        """Returns what the displaced factors of a decision are believed to add, in units of noise."""
+        displaced = {name: position for name, position in decision.positions.items() if position != 0}
+        return math.fsum(self._bandits[name].mean(position) for name, position in displaced.items())
+
+    def _credit(self, decision: Decision, values: Sequence[float]) -> tuple[float | None, dict[str, float]]:
         """Updates bandits and expectation; returns the surprise and what each factor was credited with."""
         beliefs = {name: self._bandits[name].mean(position) for name, position in decision.positions.items()}
-        effect = math.fsum(beliefs[name] for name, position in decision.positions.items() if position != 0)
-        ran_default = not any(decision.positions.values())
-        if not self._expectation.calibrated:
-            self._expectation.absorb(mean, effect, ran_default)
+        effect = self._effect(decision)
+        mean, error = settled_mean(values), standard_error(settled(values))
+        calibrated = self._expectation.calibrated
+        surprise = self._expectation.surprise(mean, effect) if calibrated else None
+        self._expectation.absorb(mean, effect, not any(decision.positions.values()), error)
+        if surprise is None:
             return None, {}
-        surprise = self._expectation.surprise(mean, effect)
-        self._expectation.absorb(mean, effect, ran_default)
         clipped = float(np.clip(surprise, -3.0, 3.0))
         credit = {name: clipped + belief for name, belief in beliefs.items()}
         for name, reward in credit.items():
@@ -253,6 +272,7 @@ class MetaController:
             "rng": self._rng.bit_generator.state,
             "walk": dict(self._walk),
             "current": dict(self._current),
+            "judged": None if self._judged is None else dict(self._judged),
             "pending": None if self._pending is None else asdict(self._pending),
             "next_id": self._next_id,
         }
@@ -278,6 +298,7 @@ class MetaController:
         self._rng.bit_generator.state = state["rng"]
         self._walk, self._current = dict(state["walk"]), dict(state["current"])
         self._pending = None if state["pending"] is None else Decision(**state["pending"])
+        self._judged = None if state["judged"] is None else dict(state["judged"])
         self._next_id = state["next_id"]
 
     def _values(self, positions: Mapping[str, int]) -> dict[str, Value]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -52,3 +53,8 @@ def settled_mean(returns: Sequence[float]) -> float:
     if not kept:
         raise ValueError("expected at least one return, got none; end the epoch only when episodes have ended in it")
     return math.fsum(kept) / len(kept)
+
+
+def standard_error(returns: Sequence[float]) -> float:
+    """Returns the standard error of the mean of some returns; 0 with fewer than two."""
+    return statistics.stdev(returns) / math.sqrt(len(returns)) if len(returns) > 1 else 0.0

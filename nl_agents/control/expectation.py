@@ -117,24 +117,30 @@ class Expectation:
         """
         return (mean - self.regime.level) / self.regime.scale - effect
 
-    def absorb(self, mean: float, effect: float, is_default: bool) -> None:
-        """Learns from an epoch: calibrates a young regime, or moves level and scale a little."""
+    def absorb(self, mean: float, effect: float, is_default: bool, standard_error: float = 0.0) -> None:
+        """Learns from an epoch: calibrates a young regime, or moves level and scale a little.
+
+        Args:
+            mean: mean return of the epoch.
+            effect: what the settings in force are believed to add, in units of noise.
+            is_default: whether the epoch ran the default.
+            standard_error: of the mean, from the spread of the epoch's own returns: the noise is at least that.
+        """
         regime = self.regime
+        least = max(standard_error, 1e-3 * abs(mean), 1e-12)
         if not self.calibrated:
             regime.calibration.append(mean)
             regime.level = float(np.mean(regime.calibration))
-            floor = 1e-3 * abs(regime.level) + 1e-12
-            regime.scale = max(float(np.std(regime.calibration, ddof=min(1, regime.epochs))), floor)
+            regime.scale = max(float(np.std(regime.calibration, ddof=min(1, regime.epochs))), regime.scale, least)
             regime.epochs += 1
-            if self.calibrated:
+            if regime.epochs == self._calibration:
                 regime.level -= regime.scale * effect
                 regime.calibration = []
             return
         error = float(np.clip(self.surprise(mean, effect), -3.0, 3.0))
         rate = self._control_rate if is_default else self._rate
         regime.level += rate * regime.scale * error
-        floor = 1e-3 * abs(regime.level) + 1e-12
-        regime.scale = max(regime.scale + self._rate * regime.scale * (1.2533 * abs(error) - 1), floor)
+        regime.scale = max(regime.scale + self._rate * regime.scale * (1.2533 * abs(error) - 1), least)
         regime.epochs += 1
 
     def enter(self, mean: float) -> None:
