@@ -173,11 +173,12 @@ def recorded_keys(source: str) -> set[str]:
     """
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name) and node.args:
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
             literals: Iterable[ast.expr | None] = ()
-            if node.func.attr in ("record", "record_mean"):
+            if called in ("record", "record_mean"):
                 literals = node.args[:1]
-            elif node.func.attr == "record_all" and isinstance(node.args[0], ast.Dict):
+            elif called == "record_all" and isinstance(node.args[0], ast.Dict):
                 literals = node.args[0].keys
             found.update(key for literal in literals for key in _literal(literal) if _KEY.fullmatch(key))
     return found

@@ -150,10 +150,13 @@ def f(logger, level, other: dict):
     logger.sb3.record_mean("time/act", 3)
     logger.record_all({"replay/size": 1, f"replay/{level}": 2, **other})
     logger.record(level, 1)
+    record = logger.record
+    record("rollout/episodes", 1)
     print("not/recorded")
 """
     assert recorded_keys(source) == {
-        "loss/policy", "level/<level.name>/period", "time/act", "replay/size", "replay/<level>"
+        "loss/policy", "level/<level.name>/period", "time/act", "replay/size", "replay/<level>",
+        "rollout/episodes",
     }  # fmt: skip
 
 
