@@ -19,7 +19,7 @@ ACTION_SPACE = spaces.Discrete(7)
 # Attributes of a MiniGridEnv that are either saved by name below or fixed when the env is built.
 _KNOWN = {"grid", "carrying", "_np_random", "_np_random_seed", "actions", "action_space", "observation_space", "window",
           "clock", "spec", "mission", "metadata", "obstacle_type"}  # fmt: skip
-_PLAIN = (bool, int, float, str, tuple, list, np.ndarray, np.generic, type(None))
+_PLAIN = (bool, int, float, str, np.ndarray, np.generic, type(None))
 
 
 def make_minigrid(env_id: str) -> MinigridView:
@@ -54,7 +54,7 @@ class MinigridView(gym.ObservationWrapper[Any, Any, Any]):
         """
         world: Any = self.env.unwrapped
         plain = {name: value for name, value in vars(world).items() if name not in _KNOWN}
-        odd = sorted(name for name, value in plain.items() if not isinstance(value, _PLAIN))
+        odd = sorted(name for name, value in plain.items() if not _is_plain(value))
         if odd:
             raise StateMismatchError(f"{type(world).__name__} keeps {', '.join(odd)}, which no checkpoint can hold")
         return {
@@ -76,6 +76,11 @@ class MinigridView(gym.ObservationWrapper[Any, Any, Any]):
         world.grid.grid = [_unpack(cell) for cell in state["cells"]]
         world.carrying = _unpack(state["carrying"])
         world.mission = state["mission"]
+
+
+def _is_plain(value: Any) -> bool:
+    """True for numbers, texts, arrays, and lists and tuples of these."""
+    return all(map(_is_plain, value)) if isinstance(value, list | tuple) else isinstance(value, _PLAIN)
 
 
 def _encode(value: Any) -> Any:

@@ -74,6 +74,17 @@ def _flat_space(space: spaces.Space[Any]) -> spaces.Box:
     raise ValueError(f"only Box, Discrete and Dict of these can be flattened, got {space}")
 
 
+def _rows(told: dict[str, Any], num_envs: int) -> list[dict[str, Any]]:
+    """Splits a batched info into one dict a stream, leaving out what a stream's ``_key`` mask says it lacks."""
+    rows: list[dict[str, Any]] = [{} for _ in range(num_envs)]
+    for key, column in told.items():
+        if key.startswith("_") or not isinstance(column, np.ndarray):
+            continue
+        for stream in np.flatnonzero(told.get(f"_{key}", np.ones(num_envs, np.bool_))):
+            rows[stream][key] = column[stream]
+    return rows
+
+
 @cache
 def _view_class() -> type[Any]:
     """Defines the class on first use, so that ``nl_agents.envs`` loads without SB3."""
@@ -96,7 +107,7 @@ def _view_class() -> type[Any]:
             seen, told = self.vector_env.reset(seed=self._seeds[0])
             self._reset_seeds()
             self._reset_options()
-            self.reset_infos = [{key: rows[stream] for key, rows in told.items()} for stream in range(self.num_envs)]
+            self.reset_infos = _rows(told, self.num_envs)
             return self._shown(seen)
 
         def step_async(self, actions: Any) -> None:
@@ -106,14 +117,11 @@ def _view_class() -> type[Any]:
         def step_wait(self) -> Any:
             """Steps all streams; returns SB3's four: observations, rewards, ends, one info dict a stream."""
             seen, reward, terminated, truncated, told = self.vector_env.step(self._actions)
-            finals, has_final = told.pop("final_obs", None), told.pop("_final_obs", None)
-            infos: list[dict[str, Any]] = [
-                {key: rows[stream] for key, rows in told.items()} for stream in range(self.num_envs)
-            ]
+            infos = _rows(told, self.num_envs)
             for stream, info in enumerate(infos):
                 info["TimeLimit.truncated"] = bool(truncated[stream] and not terminated[stream])
-                if has_final is not None and has_final[stream]:
-                    info["terminal_observation"] = self._shown_row(finals[stream])
+                if "final_obs" in info:
+                    info["terminal_observation"] = self._shown_row(info.pop("final_obs"))
             return self._shown(seen), reward.astype(np.float32), terminated | truncated, infos
 
         def close(self) -> None:

@@ -1,0 +1,114 @@
+"""Sequences inside Stable-Baselines3."""
+
+from __future__ import annotations
+
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from nl_agents import envs
+from nl_agents.envs.sb3_view import flatten_batch
+from nl_agents.tasks import Constant, Cyclic, Task
+from nl_agents.tasks.testing import CountingEnv
+
+sb3 = pytest.importorskip("stable_baselines3")
+
+
+def counting(**options: object) -> envs.TaskSequence:
+    tasks = [Task("a", CountingEnv, options), Task("b", CountingEnv, {**options, "reward": 1})]
+    return envs.make_sequence(tasks, schedule=Cyclic(8), num_envs=2)
+
+
+@pytest.mark.parametrize("truncate", [False, True])
+def test_ends_are_told_as_sb3_expects(truncate: bool) -> None:
+    view = envs.to_sb3(counting(truncate=truncate))
+    assert view.reset()[:, :2].tolist() == [[0, 0], [0, 0]]
+    for step in (1, 2, 3):
+        seen, reward, ended, infos = view.step(np.zeros(2, int))
+        assert ended.tolist() == [step == 3] * 2 and reward.dtype == np.float32
+        assert all(info["TimeLimit.truncated"] == (truncate and step == 3) for info in infos)
+        assert all(("terminal_observation" in info) == (step == 3) for info in infos)
+    assert seen[:, :2].tolist() == [[1, 0], [1, 0]]
+    assert [info["terminal_observation"][:2].tolist() for info in infos] == [[0, 3], [0, 3]]
+    assert all(set(info) == {"TimeLimit.truncated", "terminal_observation"} for info in infos)  # and no more: hidden
+
+
+def test_a_seed_starts_a_life_and_reset_goes_on_with_it() -> None:
+    view = envs.to_sb3(counting())
+    view.seed(3)
+    first = view.reset()
+    for _ in range(5):
+        view.step(np.zeros(2, int))
+    assert view.get_attr("clock") == [10, 10] and view.get_attr("task_log", 0) == [[(0, "a"), (8, "b")]]
+    view.reset()
+    assert view.get_attr("clock", [1]) == [10]
+    view.seed(3)
+    np.testing.assert_array_equal(view.reset(), first)
+    assert view.get_attr("clock")[0] == 0
+    view.set_attr("note", "kept")
+    assert view.get_attr("note", 0) == ["kept"] and view.env_is_wrapped(gym.Wrapper) == [False, False]
+    assert view.env_method("get_state", indices=0)[0]["num_envs"] == 2
+    view.close()
+
+
+def test_flat_observations_hold_everything_once() -> None:
+    sequence = envs.SUITES["minigrid-recurring"].task_env("LavaGapS5", num_envs=3, backend="python")
+    space = sequence.single_observation_space
+    view = envs.to_sb3(sequence, flatten=True)
+    flat = view.reset()
+    assert view.observation_space.shape == (151,) and flat.dtype == np.float32
+    for _ in range(120):
+        flat, _, ended, infos = view.step(np.full(3, 6))
+        rows = gym.vector.utils.iterate(sequence.observation_space, sequence.backend.observations())
+        expected = [gym.spaces.flatten(space, row) for row in rows]
+        np.testing.assert_array_equal(flat, np.array(expected, np.float32))
+        assert view.observation_space.contains(flat[0])
+        if ended[0]:
+            assert infos[0]["terminal_observation"].shape == (151,)
+    with pytest.raises(ValueError, match="can be flattened, got Text"):
+        flatten_batch(gym.spaces.Text(3), None)
+
+
+def test_other_vector_envs_need_same_step_autoreset() -> None:
+    builders = [lambda: gym.make("CartPole-v1")] * 2
+    with pytest.raises(ValueError, match=r"expects same-step autoreset.*AutoresetMode\.SAME_STEP"):
+        envs.to_sb3(SyncVectorEnv(builders))
+    view = envs.to_sb3(SyncVectorEnv(builders, autoreset_mode=AutoresetMode.SAME_STEP))
+    view.reset()
+    while not view.step(np.ones(2, int))[2].any():
+        pass
+    assert view.num_envs == 2
+
+
+@pytest.mark.parametrize("name", envs.SUITES)
+def test_sb3_finds_nothing_wrong_with_one_stream(name: str) -> None:
+    from stable_baselines3.common.env_checker import check_env
+
+    with warnings.catch_warnings():  # SB3's own CNN wants 36 x 36; to_sb3(flatten=True) is the way round it
+        warnings.filterwarnings("ignore", message=".*minimal resolution for an image")
+        check_env(envs.make(name), skip_render_check=True)
+
+
+@pytest.mark.parametrize("kind", ["plain", "augmented", "flat"])
+def test_ppo_runs_and_all_its_streams_share_one_clock(kind: str) -> None:
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.vec_env import VecMonitor
+
+    name = "minigrid-recurring" if kind == "flat" else "cartpole-flip"
+    sequence = envs.make_sequence(name, num_envs=4)
+    view = envs.to_sb3(
+        envs.AugmentObservation(sequence) if kind == "augmented" else sequence, flatten=kind == "flat"
+    )
+    policy = "MultiInputPolicy" if kind == "augmented" else "MlpPolicy"
+    model = PPO(policy, VecMonitor(view), n_steps=32, batch_size=64, n_epochs=1, seed=1, device="cpu").learn(256)
+    assert sequence.clock == model.num_timesteps == 256
+    assert sequence.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+
+
+def test_constant_is_a_schedule_too() -> None:
+    view = envs.to_sb3(envs.make_sequence("cartpole-flip", num_envs=2, schedule=Constant(1)))
+    view.reset()
+    assert view.get_attr("task_log")[0] == [(0, "flipped")]
