@@ -110,7 +110,7 @@ def valid_transitions(case: tuple[str, str], autoreset: str, num_envs: int, bloc
 def test_both_autoreset_modes_give_the_same_valid_transitions(
     case: tuple[str, str], num_envs: int, blocks: int
 ) -> None:
-    lives = [valid_transitions(case, mode, num_envs, blocks, 400) for mode in ("next-step", "same-step")]
+    lives = [valid_transitions(case, mode, num_envs, blocks, 300) for mode in ("next-step", "same-step")]
     assert lives[0] == lives[1]
 
 
@@ -171,11 +171,11 @@ def test_switches_do_not_depend_on_the_number_of_streams(case: tuple[str, str]) 
     for num_envs in (1, 16, 64):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*less than two full episodes")
-            sequence = envs.make_sequence(case[0], num_envs=num_envs, schedule=GeometricHidden(400), backend=case[1])
+            sequence = envs.make_sequence(case[0], num_envs=num_envs, schedule=GeometricHidden(200), backend=case[1])
         sequence.reset(seed=1)
-        while sequence.clock < 3000:
+        while sequence.clock < 1500:
             sequence.step(np.zeros(num_envs, int))
-        logs.append([entry for entry in sequence.task_log if entry[0] < 3000])
+        logs.append([entry for entry in sequence.task_log if entry[0] < 1500])
         if sequence.switch == "in-episode":  # all streams at the first vector step that begins at or after the switch
             for step, task in sequence.task_log:
                 entries = [(at, name) for at, _, name in sequence.effective_log if step <= at < step + num_envs]
