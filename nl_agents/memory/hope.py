@@ -67,7 +67,7 @@ class HopeCore(MemoryCore):
         slow_periods: tuple[int, ...] = (4, 16),
         expansion: float = 1.0,
     ) -> None:
-        super().__init__(input_size, width, action_size, math.lcm(chunk, level_period))
+        super().__init__(input_size, width, action_size, max(1, math.lcm(chunk, level_period)))
         self.embed = nn.Linear(input_size, width) if input_size != width else nn.Identity()
         self.norm = nn.LayerNorm(width)
         self.memory = SelfModifyingMemory(width, heads, key_size, chunk, never_heads, retention)
