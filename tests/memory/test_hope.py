@@ -71,8 +71,8 @@ def test_equals_the_slow_judge_in_values_and_gradients(
         torch.testing.assert_close(fast, slow, atol=1e-9, rtol=1e-9)
     mine = torch.autograd.grad(outcome(y, after), wanted, allow_unused=True)
     theirs = torch.autograd.grad(outcome(y_slow, after_slow), wanted, allow_unused=True)
-    for fast, slow in zip(mine, theirs, strict=True):
-        zero = torch.zeros(())
+    for leaf, fast, slow in zip(wanted, mine, theirs, strict=True):
+        zero = torch.zeros_like(leaf)
         torch.testing.assert_close(zero if fast is None else fast, zero if slow is None else slow, atol=1e-8, rtol=1e-8)
 
 
