@@ -20,7 +20,7 @@ def test_one_except_clause_catches_all_of_them(cls: type[Exception]) -> None:
 
 @pytest.mark.parametrize("cls", [cls for cls in NAMED if cls is not NlAgentsError])
 def test_each_is_also_a_built_in_kind_of_error(cls: type[Exception]) -> None:
-    kinds = (ValueError, TypeError, ArithmeticError, RuntimeError)
+    kinds = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
     assert issubclass(cls, kinds), f"{cls.__name__}: users who catch built-in errors would miss it"
 
 
