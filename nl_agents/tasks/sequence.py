@@ -34,7 +34,8 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
     The clock counts valid env steps over all streams; the step on which ``next-step`` autoreset begins an episode
     does not count. A switch scheduled at step s takes effect at the first vector step that begins with clock >= s:
     ``in-episode`` it changes the physics of running episodes there, ``next-reset`` each stream takes the new task
-    with its next episode. Nothing is ever cut short.
+    with its next episode. Nothing is ever cut short. A block that begins and ends within one vector step is in
+    ``task_log`` but no stream lives it.
 
     What ``info`` holds describes the observation returned beside it. ``hidden``: nothing. ``notified``:
     ``task_changed`` [B] bool, the task in force from this observation on is another than before. ``task-id``: that
