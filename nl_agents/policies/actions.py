@@ -52,8 +52,8 @@ class ActionSpec:
         if self.discrete:
             if generator is None:
                 return parameters.argmax(-1)
-            uniform = torch.rand(parameters.shape, generator=generator, device=parameters.device)
-            return (parameters - (-uniform.clamp_min(1e-20).log()).log()).argmax(-1)  # the Gumbel trick
+            noise = torch.empty_like(parameters).exponential_(generator=generator)
+            return (parameters - noise.log()).argmax(-1)  # the Gumbel trick
         mean, log_std = self.split(parameters)
         if generator is None:
             return mean

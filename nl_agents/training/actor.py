@@ -29,6 +29,30 @@ class _Timeout(NamedTuple):
     phase: int
 
 
+class HostBlocks(NamedTuple):
+    """The blocks of a rollout that the environment fills, as host arrays; on CPU they are the rollout's own memory."""
+
+    rows: NDArray[Any]
+    last_reward: NDArray[np.float32]
+    is_first: Flags
+    is_valid: Flags
+    trains: Flags
+    rewards: NDArray[np.float32]
+    terminated: Flags
+    truncated: Flags
+
+    @classmethod
+    def of(cls, rollout: Rollout) -> HostBlocks:
+        """Shares memory with a rollout on CPU; else makes staging arrays."""
+        return cls(*(getattr(rollout, name).cpu().numpy() for name in cls._fields))
+
+    def upload(self, rollout: Rollout) -> None:
+        """Brings the staged blocks to the rollout's device in one go; nothing to do on CPU."""
+        if rollout.rows.device.type != "cpu":
+            for name, block in zip(self._fields, self, strict=True):
+                getattr(rollout, name).copy_(torch.from_numpy(block))
+
+
 class Actor:
     """Runs the policy on all streams and keeps what belongs to them: observations, memory, running episodes.
 
@@ -61,6 +85,7 @@ class Actor:
         self.device = policy.mean.device
         streams, codec = env.num_envs, policy.codec
         self.rollout = allocate(num_steps, streams, codec, policy.actions, policy.core.state_size, self.device)
+        self.host = HostBlocks.of(self.rollout)
         self.rows: NDArray[Any] = np.zeros((streams, codec.row_size), torch.zeros(0, dtype=codec.dtype).numpy().dtype)
         self.finite: Flags = np.ones(streams, np.bool_)
         self.is_first: Flags = np.ones(streams, np.bool_)
@@ -109,6 +134,8 @@ class Actor:
         timeouts: list[_Timeout] = []
         for t in range(rollout.rows.shape[0]):
             self._step(t, timeouts)
+        self.host.upload(rollout)
+        rollout.log_probs.copy_(self.policy.actions.log_prob(rollout.parameters, rollout.actions))
         scale = self.policy.return_scale
         last, _ = self.policy(self._given(), self.state, self._phase())
         rollout.values.mul_(scale)
@@ -120,17 +147,14 @@ class Actor:
         return rollout, start
 
     def _step(self, t: int, timeouts: list[_Timeout]) -> None:
-        rollout, spec = self.rollout, self.policy.actions
-        given = self._given()
+        rollout, spec, host = self.rollout, self.policy.actions, self.host
+        given, valid = self._given(), ~self.dummy & self.finite
         output, self.state = self.policy(given, self.state, self._phase())
-        parameters = output.parameters[0]
-        actions = spec.sample(parameters, self.generator)
-        for block, value in zip(rollout[:5], given, strict=True):
-            block[t] = value[0]
-        rollout.actions[t] = actions
-        rollout.log_probs[t] = spec.log_prob(parameters, actions)
-        rollout.parameters[t] = parameters
-        rollout.values[t] = output.values[0]
+        actions = spec.sample(output.parameters[0], self.generator)
+        host.rows[t], host.last_reward[t], host.is_first[t] = self.rows, self.last_reward, self.is_first
+        host.is_valid[t] = valid
+        rollout.last_action[t] = self.last_action
+        rollout.actions[t], rollout.parameters[t], rollout.values[t] = actions, output.parameters[0], output.values[0]
 
         result = self._guarded(self.env.step, spec.to_env(actions))
         observation, reward, terminated, truncated, info = result
@@ -139,7 +163,6 @@ class Actor:
         if not good.all():
             self.nonfinite += int(np.count_nonzero(~good & lived))
             reward = np.where(good, reward, np.float32(0.0))
-        trains = lived & self.finite & good
         features = spec.features(actions)
         if self.dummy.any():
             reward = np.where(lived, reward, np.float32(0.0))
@@ -154,20 +177,19 @@ class Actor:
         if "task_changed" in info:
             self._listen(info["task_changed"])
         self.books.add(reward, lived, ended)
+        trains = valid & good
         self._take(observation)
         if self.same_step:
             if truncated.any():
                 trains &= self._keep_timeout(t, info["final_obs"], truncated, timeouts)
-            self.is_first = ended | (self.is_first & ~self.finite)
+            self.is_first = ended | (self.is_first & ~valid)
             reached = self.finite | ended
         else:
-            self.is_first = self.dummy | (self.is_first & ~given.is_valid[0].cpu().numpy() & lived)
+            self.is_first = self.dummy | (self.is_first & ~valid & lived)
             self.dummy = ended
             reached = self.finite | terminated
-        rollout.rewards[t] = self._tensor(reward)
-        rollout.terminated[t] = self._tensor(terminated)
-        rollout.truncated[t] = self._tensor(truncated)
-        rollout.trains[t] = self._tensor(trains & reached)
+        host.rewards[t], host.terminated[t], host.truncated[t] = reward, terminated, truncated
+        host.trains[t] = trains & reached
 
     def _given(self) -> PolicyInput:
         """The policy's input of the coming step [1, B, ...]."""
