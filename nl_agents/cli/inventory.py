@@ -10,6 +10,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from nl_agents.cli.options import Doctor, List
@@ -38,7 +39,8 @@ def print_lists(options: List) -> int:
     makers = {"agents": _agents, "sequences": _sequences, "cores": _cores, "optimizers": _optimizers}
     for name, make in makers.items():
         if options.what in ("all", name):
-            Console().print(make())
+            for table in make():
+                Console().print(table)
     return 0
 
 
@@ -49,47 +51,48 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _agents() -> Table:
-    table = _table("agents", "name", "what it is", "is told")
+def _agents() -> list[Table]:
+    table = _table("agents", "--agent", "what it is", "is told")
     for name, spec in importlib.import_module("nl_agents.agents").AGENTS.items():
-        told = (
-            "task (--privileged)" if spec.needs_task_id else "switches (--privileged)" if spec.needs_boundary else "-"
-        )
+        told = "the task *" if spec.needs_task_id else "switches *" if spec.needs_boundary else "nothing"
         table.add_row(name, spec.doc, told)
-    return table
+    table.caption, table.caption_justify = "* a control: runs with --privileged only", "left"
+    return [table]
 
 
-def _sequences() -> Table:
-    table = _table("sequences", "suite:preset", "env steps", "streams", "tasks", "what it is")
+def _sequences() -> list[Table]:
+    tables = []
     for name, suite in importlib.import_module("nl_agents.envs").SUITES.items():
-        table.add_row(name, "", "", "", suite.doc, style="bold")
+        table = _table(f"{name}\n[not bold]{suite.doc}[/]", "--sequence", "env steps", "streams", "tasks", "for")
         for key, preset in suite.presets.items():
-            mark = " (default)" if key == suite.default_preset else ""
-            row = (f"{preset.steps:,}", str(preset.num_envs), ", ".join(preset.tasks), preset.doc + mark)
-            table.add_row(f"  {name}:{key}", *row)
-    return table
+            mark = f" (what {name} alone means)" if key == suite.default_preset else ""
+            row = (f"{preset.steps:,}", str(preset.num_envs), "\n".join(preset.tasks), preset.doc + mark)
+            table.add_row(f"{name}:{key}", *row)
+        tables.append(table)
+    return tables
 
 
-def _cores() -> Table:
-    table = _table("memory cores", "name", "what it is")
-    for name, core in importlib.import_module("nl_agents.memory").CORES.items():
-        table.add_row(name, _first_line(core))
-    return table
+def _cores() -> list[Table]:
+    table = _table("memory cores", "--memory.core", "what it is")
+    registry = importlib.import_module("nl_agents.memory.registry")
+    for name in registry.CORES:
+        table.add_row(name, _first_line(registry.core_class(name)))
+    return [table]
 
 
-def _optimizers() -> Table:
-    table = _table("optimizers", "name", "what it is")
+def _optimizers() -> list[Table]:
+    table = _table("optimizers (nl_agents.optim)", "name", "what it is")
     optim = importlib.import_module("nl_agents.optim")
     optimizer = importlib.import_module("torch.optim").Optimizer
     for name in optim.__all__:
         found = getattr(optim, name)
         if isinstance(found, type) and issubclass(found, optimizer):
             table.add_row(name, _first_line(found))
-    return table
+    return [table]
 
 
 def _first_line(found: Any) -> str:
-    return (found.__doc__ or "").strip().partition("\n")[0]
+    return escape((found.__doc__ or "").strip().partition("\n")[0])
 
 
 def print_health(_: Doctor) -> int:
@@ -115,6 +118,6 @@ def _row(table: Table, name: str, hint: str) -> bool:
     try:
         table.add_row(name, metadata.version(name), "")
     except metadata.PackageNotFoundError:
-        table.add_row(name, "[yellow]missing[/]", hint.replace("[", r"\["))
+        table.add_row(name, "[yellow]missing[/]", escape(hint))
         return False
     return True

@@ -68,8 +68,9 @@ def train(options: Any) -> int:
     told = {"hidden": "nothing is told", "notified": "switches are told", "task-id": "the task is told"}[info]
     Console().print(
         f"[bold]{options.agent}[/] on [bold]{options.sequence}[/], {steps:,} env steps over {env.num_envs} streams, "
-        f"seed {options.seed}, {threads} torch thread{'s' * (threads > 1)}; {told}\n{run_dir}",
+        f"seed {options.seed}, {threads} torch thread{'s' * (threads > 1)}; {told}\nrun folder: {run_dir}",
         highlight=False,
+        soft_wrap=True,
     )
     run_info = {"sequence": options.sequence, "sequence_options": given}
     return _live(lambda: agent.learn(steps, progress_bar=True, run_dir=run_dir, run_info=run_info), run_dir)
@@ -138,7 +139,7 @@ def _fastest_threads(torch: Any) -> int:
         times = []
         for _ in range(5):
             start = time.perf_counter()
-            for _ in range(50):
+            for _ in range(20):
                 torch.tanh(left @ right)
             times.append(time.perf_counter() - start)
         if sorted(times)[2] < 0.9 * least:

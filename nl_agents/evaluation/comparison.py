@@ -142,3 +142,8 @@ def describe(value: Interval | None, digits: int = 2) -> str:
     if value is None:
         return "-"
     return f"{value.estimate:,.{digits}f} [{value.low:,.{digits}f}, {value.high:,.{digits}f}]"
+
+
+def two_lines(value: Interval | None, digits: int = 2) -> str:
+    """``describe`` with the interval on a line of its own, for narrow tables."""
+    return describe(value, digits).replace(" [", "\n[", 1)

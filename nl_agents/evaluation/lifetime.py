@@ -130,12 +130,11 @@ class Lifetime:
         if (folder / "effective_log.csv").exists():
             effective = [(row[0], row[1], row[2]) for row in read_csv(folder / "effective_log.csv", (int, int, str))]
         lived = max((row.step for row in episodes), default=0)
-        planned = int(config.get("steps") or 0)
-        reached = _steps_reached(folder, config)
+        reached = _steps_reached(folder)
         return cls.from_episodes(
             episodes,
             task_log,
-            steps=max(lived, reached if reached is not None else planned),
+            steps=max(lived, reached),
             num_envs=int(config["num_envs"]),
             effective_log=effective,
             meta={**config, "run_dir": str(folder)},
@@ -217,16 +216,14 @@ def read_csv(path: Path, kinds: Sequence[Callable[[str], Any]]) -> list[tuple[An
     return table
 
 
-def _steps_reached(folder: Path, config: dict[str, Any]) -> int | None:
-    """Clock of the newest row of progress.csv, never more than planned: an unfinished life is measured as it is."""
+def _steps_reached(folder: Path) -> int:
+    """Clock of the newest row of progress.csv, 0 without: an unfinished life is as long as it was lived."""
     path = folder / "progress.csv"
     if not path.exists():
-        return None
+        return 0
     with path.open(newline="") as file:
         cells = [row.get("time/steps") for row in csv.DictReader(file)]
-    known = [int(float(cell)) for cell in cells if cell]
-    planned = int(config.get("steps") or 0)
-    return (min(max(known), planned) if planned else max(known)) if known else None
+    return max((int(float(cell)) for cell in cells if cell), default=0)
 
 
 def _base(path: str | Path) -> Path:

@@ -11,12 +11,11 @@ from typing import Any
 from nl_agents.errors import RunFolderError
 from nl_agents.evaluation import comparison_plots, page, plots
 from nl_agents.evaluation.comparison import FIGURES as COMPARED
-from nl_agents.evaluation.comparison import Given, compare, describe, group_lives
+from nl_agents.evaluation.comparison import Given, compare, group_lives, two_lines
 from nl_agents.evaluation.figures import FIGURES, figure_of
 from nl_agents.evaluation.lifetime import read_json
 from nl_agents.evaluation.reference import describe_reference, reference_for, suite_of
 from nl_agents.evaluation.run_data import RunData
-from nl_agents.evaluation.statistics import Interval
 
 LAST_DECISIONS = 12
 
@@ -285,17 +284,13 @@ def _comparison_table(rows: list[dict[str, Any]]) -> str:
     for name in COMPARED:
         if any(row[name] is not None for row in rows):
             figure = FIGURES[name]
-            body.append([f"{figure.title}\n{figure.unit}", *(_two_lines(row[name], figure.digits) for row in rows)])
+            body.append([f"{figure.title}\n{figure.unit}", *(two_lines(row[name], figure.digits) for row in rows)])
     body.append(["Recognised\nruns that ever did", *(f"{row['recognised']} of {row['seeds']}" for row in rows)])
     if len(rows) > 1:
-        better = (f"{_two_lines(row['improvement'], 2)} over {row['improvement_over']}" for row in rows)
+        better = (f"{two_lines(row['improvement'])} over {row['improvement_over']}" for row in rows)
         body.append(["P(better)\nprobability", *better])
     head = ["", *(f"{row['agent']} ({row['seeds']})" for row in rows)]
     return page.table(head, body, ("", *["number"] * len(rows)))
-
-
-def _two_lines(value: Interval | None, digits: int) -> str:
-    return describe(value, digits).replace(" [", "\n[", 1)
 
 
 def _run_table(groups: Any) -> str:

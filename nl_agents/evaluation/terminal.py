@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from nl_agents.errors import ReferenceMissingError
-from nl_agents.evaluation.comparison import describe
+from nl_agents.evaluation.comparison import two_lines
 from nl_agents.evaluation.figures import FIGURES, figure_of
 from nl_agents.evaluation.lifetime import Lifetime
 from nl_agents.evaluation.metrics import lifelong_metrics
@@ -45,18 +46,19 @@ def print_lifelong(run: str | Path, console: Console | None = None) -> None:
 
 
 def print_comparison(rows: Sequence[dict[str, Any]], console: Console | None = None) -> None:
-    """Prints the rows of ``compare``: IQM over seeds with 95 % intervals from resampling runs."""
+    """Prints the rows of ``compare``: IQM over seeds, with 95 % intervals from resampling runs below."""
     console = console or Console()
     table = Table(title="IQM over seeds [95 % interval]", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     table.add_column("agent", style="cyan", no_wrap=True)
     table.add_column("seeds", justify="right")
-    for name in COMPARED:
+    names = [name for name in COMPARED if any(row[name] is not None for row in rows)]
+    for name in names:
         table.add_column(FIGURES[name].title.lower(), justify="right")
     table.add_column("P(better)", justify="right")
     for row in rows:
-        cells = [describe(row[name], FIGURES[name].digits) for name in COMPARED]
-        better = f"{describe(row['improvement'])} than {row['improvement_over']}" if "improvement" in row else "-"
-        table.add_row(row["agent"], str(row["seeds"]) + "*" * row["preliminary"], *cells, better)
+        cells = [two_lines(row[name], FIGURES[name].digits) for name in names]
+        better = f"{two_lines(row['improvement'])}\nthan {row['improvement_over']}" if "improvement" in row else "-"
+        table.add_row(row["agent"], str(row["seeds"]) + "*" * row["preliminary"], *map(escape, [*cells, better]))
     console.print(table)
     if any(row["preliminary"] for row in rows):
         console.print("* preliminary: fewer than 10 seeds", style="yellow")
@@ -70,13 +72,14 @@ def print_evaluation(episodes: Sequence[Episode], sequence: str, console: Consol
     except ReferenceMissingError:
         levels = {}
     table = Table(title=f"evaluation on {sequence}", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for number, name in enumerate(("task", "episodes", "return", "std", "least", "most", "length", "random", "expert")):
+    for number, name in enumerate(("task", "episodes", "return", "least", "most", "steps")):
         table.add_column(name, style="cyan" if number == 0 else None, justify="right" if number else "left")
+    for name in ("random", "expert") if levels else ():
+        table.add_column(name, justify="right", style="dim")
     for task in dict.fromkeys(episode.task for episode in episodes):
         mine = [episode for episode in episodes if episode.task == task]
         returns = np.array([episode.return_ for episode in mine])
-        length = np.mean([episode.length for episode in mine])
-        known = [f"{level:.2f}" for level in levels[task]] if task in levels else ["-", "-"]
-        spread = (returns.mean(), returns.std(), returns.min(), returns.max(), length)
-        table.add_row(task, str(len(mine)), *(f"{value:.2f}" for value in spread), *known)
+        cells = [f"{returns.mean():.2f} ± {returns.std():.2f}", f"{returns.min():.2f}", f"{returns.max():.2f}"]
+        known = [f"{level:.2f}" for level in levels[task]] if task in levels else ["-"] * (2 * bool(levels))
+        table.add_row(task, str(len(mine)), *cells, f"{np.mean([episode.length for episode in mine]):.0f}", *known)
     console.print(table)

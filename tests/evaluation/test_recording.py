@@ -9,7 +9,7 @@ import pytest
 
 from nl_agents import envs
 from nl_agents.errors import ConfigError
-from nl_agents.evaluation import Lifetime, find_visits, run_lifetime
+from nl_agents.evaluation import Lifetime, find_visits, run_episodes, run_lifetime
 from nl_agents.evaluation.lifetime import ARRAYS
 from nl_agents.tasks import Cyclic
 from tests.evaluation.lives import simulated_life
@@ -106,6 +106,44 @@ def test_a_stable_baselines3_model_lives_without_learning() -> None:
     assert len(life) > 20
     assert life.meta["agent"] == "PPO"
     assert all(bool((old == new).all()) for old, new in zip(before, model.policy.parameters(), strict=True))
+
+
+def test_a_stable_baselines3_model_lives_and_learns() -> None:
+    from stable_baselines3 import PPO
+
+    sequence = envs.make_sequence("cartpole-flip", num_envs=4, seed=0)
+    model = PPO("MlpPolicy", envs.to_sb3(sequence), n_steps=32, batch_size=64, n_epochs=1, device="cpu")
+    before = [weight.detach().clone() for weight in model.policy.parameters()]
+    life = run_lifetime(model, sequence, 1000, seed=1)
+    assert 1000 <= life.steps < 1000 + 4 * 32
+    assert np.array_equal(life.returns, life.length)
+    assert life.length.sum() <= life.steps
+    assert not all(bool((old == new).all()) for old, new in zip(before, model.policy.parameters(), strict=True))
+
+
+def test_one_of_our_agents_lives_and_learns() -> None:
+    from nl_agents import agents
+
+    sequence = envs.make_sequence("cartpole-flip", num_envs=4, seed=0)
+    agent = agents.make("ppo", sequence, seed=0, device="cpu")
+    life = run_lifetime(agent, sequence, 2000)
+    assert life.meta["agent"] == "ppo"
+    assert life.steps == agent.num_timesteps >= 2000
+    assert np.array_equal(life.returns, life.length)
+    assert 0.7 * life.steps < life.length.sum() <= life.steps  # what is missing was still running at the end
+    again = run_lifetime(agent, envs.make_sequence("cartpole-flip", num_envs=4), 1000, learn=False)
+    assert len(again) > 5
+    assert agent.num_timesteps == life.steps
+
+
+def test_run_episodes_takes_equally_many_from_every_stream() -> None:
+    sequence = envs.SUITES["cartpole-flip"].task_env("flipped", num_envs=4, seed=0)
+    episodes = run_episodes(push_right, sequence, 10)
+    assert len(episodes) == 10
+    assert sorted(episode.stream for episode in episodes) == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3]
+    assert {episode.task for episode in episodes} == {"flipped"}
+    with pytest.raises(ConfigError, match="episodes must be an integer >= 1"):
+        run_episodes(push_right, sequence, 0)
 
 
 class WritesARun:

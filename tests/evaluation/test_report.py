@@ -185,8 +185,8 @@ def test_the_terminal_prints_an_evaluation() -> None:
     screen = console()
     terminal.print_evaluation(episodes, "mine", screen)
     lines = [line.split() for line in screen.export_text().splitlines()]
-    assert ["a", "2", "2.00", "1.00", "1.00", "3.00", "5.00", "-", "-"] in lines
-    assert ["b", "1", "7.00", "0.00", "7.00", "7.00", "5.00", "-", "-"] in lines
+    assert ["a", "2", "2.00", "±", "1.00", "1.00", "3.00", "5"] in lines
+    assert ["b", "1", "7.00", "±", "0.00", "7.00", "7.00", "5"] in lines
 
 
 def test_every_figure_is_described_and_none_twice() -> None:

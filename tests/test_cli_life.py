@@ -1,0 +1,89 @@
+"""The command line with real agents: a short life from its start to its pages."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nl_agents import cli
+from nl_agents.evaluation import Lifetime
+
+SMALL = ("--ppo.num-steps", "32", "--memory.width", "16", "--device", "cpu", "--num-envs", "4")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def test_a_life_is_lived_evaluated_resumed_and_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--agent", "ppo", "--steps", "1500", "--run-dir", "ppo", *SMALL]) == 0
+    assert "report: ppo/report.html" in capsys.readouterr().out
+    first = Lifetime.from_run_folder("ppo")
+    assert first.steps >= 1500
+    config = json.loads(Path("ppo/config.json").read_text())
+    assert (config["sequence"], config["config"]["memory"]["width"]) == ("cartpole-flip:demo", 16)
+
+    assert cli.main(["evaluate", "ppo", "--episodes", "4"]) == 0
+    assert "standard" in capsys.readouterr().out
+
+    assert cli.main(["resume", "ppo", "--steps", "3000"]) == 0
+    longer = Lifetime.from_run_folder("ppo")
+    assert longer.steps >= 3000
+    assert longer.step[: len(first)].tolist() == first.step.tolist()
+
+    assert cli.main(["train", "--agent", "rl2", "--steps", "1500", "--run-dir", "rl2", *SMALL]) == 0
+    assert cli.main(["compare", "ppo", "rl2", "--out", "page.html"]) == 0
+    assert Path("page.html").exists()
+    capsys.readouterr()
+
+    assert cli.main(["train", "--agent", "ppo", "--steps", "1500", "--run-dir", "ppo", *SMALL]) == 1
+    assert "ppo" in capsys.readouterr().err
+    assert Lifetime.from_run_folder("ppo").steps == longer.steps  # nothing was overwritten
+
+
+def test_an_option_that_cannot_work_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--agent", "ppo", "--run-dir", "x", "--memory.width", "0"]) == 2
+    assert "memory.width must be >= 1, got 0" in capsys.readouterr().err
+    assert not Path("x").exists()
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_exits_130() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "nl_agents.cli",
+        "train",
+        "--agent",
+        "ppo",
+        "--steps",
+        "9000000",
+        "--run-dir",
+        "run",
+    ]
+    root = str(Path(cli.__file__).resolve().parents[2])
+    process = subprocess.Popen(
+        [*command, *SMALL], env={**os.environ, "PYTHONPATH": root}, stderr=subprocess.PIPE, text=True
+    )
+    episodes = Path("run/episodes.csv")
+    deadline = time.monotonic() + 60
+    while not (episodes.exists() and episodes.stat().st_size > 200) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "nl-agents resume run" in error
+    assert any(Path("run/checkpoints").iterdir())
+    with episodes.open() as file:
+        lived = max(int(row["step"]) for row in csv.DictReader(file))
+    assert cli.main(["resume", "run", "--steps", str(lived + 500)]) == 0
+    assert Lifetime.from_run_folder("run").steps >= lived + 500
