@@ -25,6 +25,12 @@ def in_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setenv("COLUMNS", "160")
 
 
+def saved(run: str) -> list[str]:
+    """Names of the whole checkpoints of a run; those being written begin with a dot."""
+    folder = Path(run, "checkpoints")
+    return [name for name in os.listdir(folder) if not name.startswith(".")] if folder.is_dir() else []
+
+
 def test_a_life_is_lived_evaluated_resumed_and_compared(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--agent", "ppo", "--steps", "1500", "--run-dir", "ppo", *SMALL]) == 0
     assert "report: ppo/report.html" in capsys.readouterr().out
@@ -58,32 +64,24 @@ def test_an_option_that_cannot_work_exits_2(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_exits_130() -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "nl_agents.cli",
-        "train",
-        "--agent",
-        "ppo",
-        "--steps",
-        "9000000",
-        "--run-dir",
-        "run",
-    ]
+    command = [sys.executable, "-m", "nl_agents.cli", "train", "--agent", "ppo", "--steps", "9000000"]
+    command += ["--run-dir", "run", "--run.checkpoint-every", "500"]
     root = str(Path(cli.__file__).resolve().parents[2])
-    process = subprocess.Popen(
-        [*command, *SMALL], env={**os.environ, "PYTHONPATH": root}, stderr=subprocess.PIPE, text=True
-    )
-    episodes = Path("run/episodes.csv")
-    deadline = time.monotonic() + 60
-    while not (episodes.exists() and episodes.stat().st_size > 200) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    environment = {**os.environ, "PYTHONPATH": root}
+    process = subprocess.Popen([*command, *SMALL], env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not saved("run") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode == 130
     assert "nl-agents resume run" in error
-    assert any(Path("run/checkpoints").iterdir())
-    with episodes.open() as file:
+    assert saved("run")
+    with Path("run/episodes.csv").open() as file:
         lived = max(int(row["step"]) for row in csv.DictReader(file))
     assert cli.main(["resume", "run", "--steps", str(lived + 500)]) == 0
     assert Lifetime.from_run_folder("run").steps >= lived + 500
