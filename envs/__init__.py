@@ -67,12 +67,11 @@ def make_sequence(
     """
     if num_envs is not None and num_envs < 1:
         raise ValueError(f"num_envs must be an int >= 1, got {num_envs}")
+    life: dict[str, Any] = {"seed": seed, "info": info, "autoreset": autoreset}
     if isinstance(name_or_tasks, str):
         suite, _ = preset(name_or_tasks)
         size = name_or_tasks.partition(":")[2] or None
-        return suite.sequence(
-            size, num_envs=num_envs, seed=seed, schedule=schedule, info=info, backend=backend, autoreset=autoreset
-        )
+        return suite.sequence(size, num_envs=num_envs, schedule=schedule, backend=backend, **life)
     names = [task.name for task in name_or_tasks]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"expected at least one task and every name once, got {names}")
@@ -80,8 +79,7 @@ def make_sequence(
         raise ValueError("your own tasks need a schedule: make_sequence(tasks, schedule=Cyclic(every=25_000))")
     if backend not in ("auto", "python"):
         raise ValueError(f"your own tasks run on backend='python', got {backend!r}")
-    physics = PythonBackend(name_or_tasks, num_envs or 16)
-    return TaskSequence(physics, names, schedule, seed=seed, info=info, switch="next-reset", autoreset=autoreset)
+    return TaskSequence(PythonBackend(name_or_tasks, num_envs or 16), names, schedule, **life)
 
 
 def make(name_or_tasks: str | Sequence[Task], **options: Any) -> SequenceEnv:

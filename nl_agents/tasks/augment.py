@@ -38,7 +38,6 @@ class AugmentObservation(VectorWrapper[Any, Any, Any, Any, Any]):
             raise ValueError(f"the observation already has {', '.join(clash)}; AugmentObservation was applied before")
         self.single_observation_space = spaces.Dict({**own, **extra})
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
-        self._next_step = env.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
         self._forget()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -55,7 +54,7 @@ class AugmentObservation(VectorWrapper[Any, Any, Any, Any, Any]):
         valid = ~self._waiting
         self._action[valid] = np.asarray(actions)[valid]
         self._reward[valid, 0] = reward[valid]
-        if self._next_step:
+        if self.env.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:  # may have changed since reset
             self._waiting = terminated | truncated
         if "final_obs" in info:
             rows = list(iterate(self.observation_space, self._joined(seen)))

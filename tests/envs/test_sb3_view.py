@@ -10,7 +10,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from nl_agents import envs
-from nl_agents.envs.sb3_view import flatten_batch
+from nl_agents.envs.sb3_vec_env import flatten_batch
 from nl_agents.tasks import Constant, Cyclic, Task
 from nl_agents.tasks.testing import CountingEnv
 
@@ -52,6 +52,18 @@ def test_a_seed_starts_a_life_and_reset_goes_on_with_it() -> None:
     assert view.get_attr("note", 0) == ["kept"] and view.env_is_wrapped(gym.Wrapper) == [False, False]
     assert view.env_method("get_state", indices=0)[0]["num_envs"] == 2
     view.close()
+
+
+def test_augmented_streams_never_miss_an_action() -> None:
+    view = envs.to_sb3(envs.AugmentObservation(counting()))
+    view.reset()
+    for step in range(1, 20):
+        actions = np.array([step % 2, 1 - step % 2])
+        seen, reward, ended, infos = view.step(actions)
+        assert seen["last_action"].tolist() == actions.tolist()
+        np.testing.assert_array_equal(seen["last_reward"][:, 0], reward)
+        for stream in ended.nonzero()[0]:
+            assert infos[stream]["terminal_observation"]["last_action"] == actions[stream]
 
 
 def test_flat_observations_hold_everything_once() -> None:
