@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ from nl_agents.evaluation.reference import describe_reference, reference_for, su
 from nl_agents.evaluation.run_data import RunData
 
 LAST_DECISIONS = 12
+FOLDED = {
+    "config": "all options of the agent",
+    "observation_space": "observation space",
+    "action_space": "action space",
+    "versions": "versions",
+    "levels": "",
+    "format": "",
+}
 
 
 def write_report(run_dir: str | Path, *, reference: Any = None) -> Path:
@@ -154,11 +163,23 @@ def _levels(run: RunData) -> str:
     norms = "Size of the live memories. Memory that never clears should settle, not grow for ever."
     return page.section(
         "Levels: three time scales",
-        page.preformatted(str(nest)) if nest else None,
+        _nest(str(nest)) if nest else None,
         page.picture(plots.levels_over_time(run), tracks, "periods and rates of the levels over life"),
         _decision_table(run.decisions),
         page.picture(plots.memory_norms(run), norms, "norms of the memories over life"),
     )
+
+
+def _nest(text: str) -> str:
+    """The table that ``format_levels`` drew in fixed width, as a table again; other text stays as it is."""
+    lines = text.splitlines()
+    if len(lines) < 3 or set(lines[1]) != {"-", " "}:
+        return page.preformatted(text)
+    starts = [match.start() for match in re.finditer(r"-+", lines[1])]
+    spans = list(zip(starts, [*starts[1:], None], strict=True))
+    head, *rows = [[line[start:stop].strip() for start, stop in spans] for line in (lines[0], *lines[2:])]
+    kinds = ["number" if name == "period" else "quiet" if index else "" for index, name in enumerate(head)]
+    return page.table(head, rows, kinds)
 
 
 def _decision_table(decisions: list[dict[str, Any]]) -> str | None:
@@ -214,13 +235,16 @@ def _where_from(run: RunData, reference: Any) -> str | None:
 
 
 def _settings(run: RunData) -> str:
-    plain = {key: value for key, value in run.config.items() if key not in ("levels", "config", "versions")}
+    plain = {key: value for key, value in run.config.items() if key not in FOLDED}
     rows = [(key, json.dumps(value) if isinstance(value, dict | list) else str(value)) for key, value in plain.items()]
     return page.section(
         "Settings",
         page.table(("setting", "value"), rows, ("", "quiet")),
-        page.preformatted(json.dumps(run.config.get("config", {}), indent=2), "all options of the agent"),
-        page.preformatted(json.dumps(run.config.get("versions", {}), indent=2), "versions"),
+        *(
+            page.preformatted(json.dumps(run.config[key], indent=2), words)
+            for key, words in FOLDED.items()
+            if words and key in run.config
+        ),
     )
 
 
