@@ -43,7 +43,7 @@ class Bucket:
         count, keys = len(params), len(periods)
         self.rows = first.new_zeros(keys + 1, self.layout.floats)  # K momenta and, last, the gradient of this step
         self.second = first.new_zeros(self.layout.floats)
-        self._scratch = first.new_zeros(3, self.layout.floats)
+        self._scratch = first.new_zeros(max(3, keys + 2), self.layout.floats)  # the denominator D, then what a step needs
         self.gram = first.new_zeros(count, keys, keys)
         self.cross = first.new_zeros(count, keys)
         self.weights = prior.to(first).repeat(count, 1)
@@ -54,9 +54,21 @@ class Bucket:
         self.attempts = 0
         self.lessons = 0
         self._last: tuple[Tensor, ...] | None = None  # of the last step: what ``figures`` shows
+        scratch = self._scratch.view(len(self._scratch), -1, BLOCK)
+        self._denominator, self._anchor, self._proposal = scratch[:3].unbind()  # [blocks, BLOCK] each
+        self._pair = scratch[1:3].transpose(0, 1)  # anchor and proposal, [blocks, 2, BLOCK]
+        self._weighted = scratch[1:].transpose(0, 1)  # momenta and gradient over D, [blocks, K + 1, BLOCK]
+        self._blocks = self.rows.view(keys + 1, -1, BLOCK).transpose(0, 1)
+        self._momenta = self.rows[:-1].view(keys, -1, BLOCK).unbind()
         self._gradients = self.layout.views(self.rows[-1])
         self._steps = self.layout.views(self._scratch[1])
+        self._shares: tuple[Tensor, ...] = ()
         self._adopt(states)
+        self._spread_weights()
+
+    def _spread_weights(self) -> None:
+        """Repeats the weights of the momenta to all blocks of their tensor, [blocks, 1] each."""
+        self._shares = self.layout.expand(self.weights)[..., None].unbind(1)
 
     def _views(self, index: int) -> dict[str, Tensor]:
         """Returns the live views that make up the state of one parameter."""
@@ -123,16 +135,15 @@ class Bucket:
         return root, root / (1 - beta1**steps)
 
     def _absorb_square(self, beta2: float, eps: Any, ok: Tensor | None) -> None:
-        """Second moment: v <- beta2 v + (1 - beta2) g^2, and the metric 1/D, D = sqrt(v) + eps (up to one factor)."""
+        """Second moment: v <- beta2 v + (1 - beta2) g^2, and the denominator D = sqrt(v) + eps (up to one factor)."""
         keep: Any = beta2 if ok is None else device_choice(ok, beta2, 1.0, self.second.dtype)
         self.second.mul_(keep).addcmul_(self.rows[-1], self.rows[-1], value=1 - beta2)
-        torch.sqrt(self.second, out=self._scratch[0]).add_(eps).reciprocal_()
+        torch.sqrt(self.second, out=self._scratch[0]).add_(eps)
 
     def _learn(self, options: MemoryOptions, prior: Tensor, ok: Tensor | None) -> None:
         """Judges what memory and anchor foretold, then teaches the memory (the momenta have not seen g yet)."""
-        blocks = self.rows.view(len(self.rows), -1, BLOCK).transpose(0, 1)  # [blocks, K + 1, BLOCK]
-        weighted = (self.rows * self._scratch[0]).view(len(self.rows), -1, BLOCK).transpose(0, 1)
-        products = self.layout.reduce(torch.bmm(weighted, blocks.transpose(1, 2)).flatten(1))
+        torch.div(self._blocks, self._denominator[:, None], out=self._weighted)
+        products = self.layout.reduce(torch.bmm(self._weighted, self._blocks.transpose(1, 2)).flatten(1))
         lesson = gradient_memory.make_lesson(products.view(-1, len(self.rows), len(self.rows)))
         gains = gradient_memory.gains(lesson, self.weights, self.graft)
         odds = guard.hedge(self.odds, *gains, rate=options.hedge_rate, discount=options.hedge_discount)
@@ -143,6 +154,7 @@ class Bucket:
         self.cross.lerp_(lesson.cross, self._share(1 - options.retention, ok))
         ridges = {"ridge": options.ridge, "floor": options.ridge_floor}
         self.weights.copy_(gradient_memory.solve(self.gram, self.cross, prior, **ridges))
+        self._spread_weights()
 
     def _absorb(self, beta1: float, slow_decay: float, ok: Tensor | None) -> None:
         """Momenta: m_1 <- m_1 + (1 - beta1)(g - m_1); a slower one absorbs the one before it, on its own period."""
@@ -159,17 +171,14 @@ class Bucket:
 
     def _move(self, group: dict[str, Any], options: MemoryOptions, scale: Any, ok: Tensor | None) -> None:
         """Step: theta <- (1 - lr wd) theta - lr u, with u the guarded mixture of anchor and proposal."""
-        metric, anchor, proposal = self._scratch.view(3, -1, BLOCK)
-        momenta = self.rows[:-1].view(len(self.periods), -1, BLOCK)
-        shares = self.layout.expand(self.weights)[..., None]  # [blocks, K, 1]
-        torch.mul(momenta[0], shares[:, 0], out=proposal)
-        for level in range(1, len(self.periods)):
-            proposal.addcmul_(momenta[level], shares[:, level])
-        proposal.mul_(metric)
-        torch.mul(momenta[0], metric, out=anchor)
-        pairs = ((anchor, anchor), (anchor, proposal), (proposal, proposal))
-        products = self.layout.reduce(torch.stack([torch.linalg.vecdot(x, y) for x, y in pairs], 1))
-        anchor_sq, cross, proposal_sq = products.unbind(1)
+        anchor, proposal = self._anchor, self._proposal
+        torch.mul(self._momenta[0], self._shares[0], out=proposal)
+        for momentum, share in zip(self._momenta[1:], self._shares[1:], strict=True):
+            proposal.addcmul_(momentum, share)
+        proposal.div_(self._denominator)
+        torch.div(self._momenta[0], self._denominator, out=anchor)
+        products = self.layout.reduce(torch.bmm(self._pair, self._pair.transpose(1, 2)).view(-1, 4))
+        anchor_sq, cross, _, proposal_sq = products.unbind(1)
         gate = guard.gate(self.odds, options.gate)
         alpha, beta, factor, cosine = guard.bound_grafted(
             anchor_sq, cross, proposal_sq, gate, rho=options.rho, tau=options.tau

@@ -26,7 +26,7 @@ class MemoryOptions:
     """How the memory learns and how much of it is trusted; every figure is **ours**.
 
     Attributes:
-        learn_period: fresh steps between two lessons, >= 1.
+        learn_period: fresh steps between two lessons, >= 1 (7: no divisor of usual numbers of minibatches).
         retention: rho, what a lesson leaves of the older statistics.
         ridge: pull to the prior relative to the mean eigenvalue of the Gram matrix.
         ridge_floor: pull to the prior in absolute terms (observations are normalised), so few lessons change little.
@@ -38,7 +38,7 @@ class MemoryOptions:
         tau: largest relative length across the anchor.
     """
 
-    learn_period: int = 4
+    learn_period: int = 7
     retention: float = 0.95
     ridge: float = 1e-2
     ridge_floor: float = 1e-4
@@ -52,7 +52,7 @@ class MemoryOptions:
     def __post_init__(self) -> None:
         """Refuses figures that the closed forms above cannot digest."""
         if self.learn_period < 1 or int(self.learn_period) != self.learn_period:
-            raise ValueError(f"learn_period must be an integer >= 1, got {self.learn_period}; 4 is the default")
+            raise ValueError(f"learn_period must be an integer >= 1, got {self.learn_period}; 7 is the default")
         for name in ("retention", "slow_decay", "gate", "hedge_discount", "rho"):
             value = getattr(self, name)
             if not 0 < value < 1:
@@ -103,10 +103,12 @@ def solve(gram: Tensor, cross: Tensor, prior: Tensor, *, ridge: float, floor: fl
         weights [n, K]; the prior where the solution is not finite.
     """
     keys = gram.shape[-1]
-    strength = ridge / keys * gram.diagonal(dim1=-2, dim2=-1).sum(-1) + floor
-    eye = torch.eye(keys, dtype=gram.dtype, device=gram.device)
-    change, _ = torch.linalg.solve_ex(gram + strength[:, None, None] * eye, cross - gram @ prior)
-    return torch.where(torch.isfinite(change).all(-1, keepdim=True), prior + change, prior)
+    regular = gram.clone()
+    diagonal = regular.diagonal(dim1=-2, dim2=-1)
+    diagonal += diagonal.sum(-1, keepdim=True) * (ridge / keys) + floor
+    change, _ = torch.linalg.solve_ex(regular, cross - gram @ prior)
+    usable = torch.isfinite(change.sum(-1, keepdim=True))
+    return torch.where(usable, prior + change, prior)
 
 
 def gains(lesson: Lesson, weights: Tensor, graft_factor: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,7 +131,7 @@ def errors(lesson: Lesson, weights: Tensor) -> Tensor:
 
     ``|g - M w|^2 / |g|^2 = 1 - (2 w b - w A w) / |g|^2``; 1 where there is no gradient.
     """
-    explained = (weights * (2 * lesson.cross - (lesson.keys @ weights[:, :, None])[:, :, 0])).sum(-1)
+    explained = (weights * (2 * lesson.cross - torch.bmm(lesson.keys, weights[:, :, None])[:, :, 0])).sum(-1)
     momentum = 2 * lesson.cross[:, 0] - lesson.keys[:, 0, 0]
     value = lesson.value.clamp_min(torch.finfo(weights.dtype).tiny)
     return 1 - torch.stack([explained, momentum], 1) / value[:, None]

@@ -93,11 +93,10 @@ def bound_grafted(
     info = torch.finfo(cross.dtype)
     anchor, proposal = anchor_sq.sqrt(), proposal_sq.sqrt()
     factor = anchor / proposal.clamp_min(info.tiny)
-    usable = (factor > 0) & (factor <= info.max)
-    cosine = torch.where(usable, cross / (anchor * proposal), 1.0).clamp(-1, 1)
-    sine = (1 + 32 * info.eps - cosine * cosine).sqrt()
-    beta = torch.where(usable, torch.minimum(gate, tau / sine), 0.0)
-    alpha = 1 + (gate * (cosine - 1)).clamp_min(rho - 1) - beta * cosine
+    cosine = (cross / (anchor * proposal)).nan_to_num_(nan=1.0).clamp_(-1, 1)
+    sine = ((1 + 32 * info.eps) - cosine * cosine).sqrt_()
+    beta = torch.minimum(gate, tau / sine).mul_(proposal > 0)
+    alpha = (cosine - 1).mul_(gate).clamp_min_(rho - 1).add_(1).addcmul_(beta, cosine, value=-1)
     return alpha, beta, factor, cosine
 
 
