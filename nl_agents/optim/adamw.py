@@ -81,7 +81,7 @@ def masked(params: list[Tensor], states: Sequence[dict[str, Any]], group: dict[s
     grads = [part.view(p.shape) for part, p in zip(parts, params, strict=True)]
     firsts, seconds, steps = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step"))
     taken = ok.to(torch.float32)
-    torch._foreach_add_(steps, taken)
+    torch._foreach_add_(steps, [taken] * len(steps))  # a bare 0-d tensor would be read by the host
     if group["weight_decay"] != 0:
         torch._foreach_mul_(params, decay_factor(group, ok, params[0].dtype))
     torch._foreach_lerp_(firsts, grads, [share] * len(params))

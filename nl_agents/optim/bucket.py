@@ -43,7 +43,7 @@ class Bucket:
         count, keys = len(params), len(periods)
         self.rows = first.new_zeros(keys + 1, self.layout.floats)  # K momenta and, last, the gradient of this step
         self.second = first.new_zeros(self.layout.floats)
-        self._scratch = first.new_zeros(max(3, keys + 2), self.layout.floats)  # the denominator D, then what a step needs
+        self._scratch = first.new_zeros(max(3, keys + 2), self.layout.floats)  # D, then what a step needs
         self.gram = first.new_zeros(count, keys, keys)
         self.cross = first.new_zeros(count, keys)
         self.weights = prior.to(first).repeat(count, 1)
@@ -130,7 +130,7 @@ class Bucket:
     def _corrections(self, betas: tuple[float, float], ok: Tensor | None) -> tuple[Any, Any]:
         """Returns Adam's bias corrections: ``sqrt(1 - beta2^t)`` (for eps), and that over ``1 - beta1^t``."""
         beta1, beta2 = betas
-        steps: Any = self.attempts if ok is None else self.clock.clamp_min(1).to(self.weights.dtype)
+        steps: Any = self.attempts if ok is None else self.clock.clamp_min(1).double()
         root = (1 - beta2**steps) ** 0.5
         return root, root / (1 - beta1**steps)
 

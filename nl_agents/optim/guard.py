@@ -92,10 +92,11 @@ def bound_grafted(
     """
     info = torch.finfo(cross.dtype)
     anchor, proposal = anchor_sq.sqrt(), proposal_sq.sqrt()
-    factor = anchor / proposal.clamp_min(info.tiny)
+    live = (proposal > 0).to(anchor.dtype)
+    factor = (anchor / proposal.clamp_min(info.tiny)).mul_(live)
     cosine = (cross / (anchor * proposal)).nan_to_num_(nan=1.0).clamp_(-1, 1)
     sine = ((1 + 32 * info.eps) - cosine * cosine).sqrt_()
-    beta = torch.minimum(gate, tau / sine).mul_(proposal > 0)
+    beta = torch.minimum(gate, tau / sine).mul_(live)
     alpha = (cosine - 1).mul_(gate).clamp_min_(rho - 1).add_(1).addcmul_(beta, cosine, value=-1)
     return alpha, beta, factor, cosine
 
