@@ -78,9 +78,9 @@ def compare(options: Compare) -> int:
     """Writes the page of several runs and prints their table; returns the exit code."""
     for run in options.runs:
         check_exists(run, "run folder")
-    from nl_agents.evaluation import report as pages
+    from nl_agents.evaluation import comparison_page
 
-    rows, path = pages.write_comparison(options.runs, options.out, against=options.against)
+    rows, path = comparison_page.write_comparison(options.runs, options.out, against=options.against)
     terminal.print_comparison(rows)
     Console().print(f"report: {path}", highlight=False, soft_wrap=True)
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nl_agents.errors import ConfigError
+from nl_agents.evaluation.figures import figure_of
 from nl_agents.evaluation.lifetime import Lifetime
 from nl_agents.evaluation.metrics import lifelong_metrics, task_scores
 from nl_agents.evaluation.reference import reference_for, suite_of
@@ -147,3 +148,8 @@ def describe(value: Interval | None, digits: int = 2) -> str:
 def two_lines(value: Interval | None, digits: int = 2) -> str:
     """``describe`` with the interval on a line of its own, for narrow tables."""
     return describe(value, digits).replace(" [", "\n[", 1)
+
+
+def figure_cell(name: str, value: Interval | None) -> str:
+    """A figure of ``compare`` on two lines, with as many digits as it deserves."""
+    return two_lines(value, figure_of(name).digits_of(value.estimate) if value else 0)

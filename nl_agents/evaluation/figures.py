@@ -13,7 +13,7 @@ class Figure(NamedTuple):
         name: its key.
         title: as a heading.
         unit: of the number.
-        digits: after the point.
+        digits: after the point; small values of figures that have any get three.
         better: ``high``, ``low`` or ``""`` for neither.
         text: one sentence that teaches what it says.
     """
@@ -27,7 +27,11 @@ class Figure(NamedTuple):
 
     def format(self, value: float) -> str:
         """The number as a reader wants it; a dash where there is none."""
-        return f"{value:,.{self.digits}f}" if math.isfinite(value) else "-"
+        return f"{value:,.{self.digits_of(value)}f}" if math.isfinite(value) else "-"
+
+    def digits_of(self, value: float) -> int:
+        """Digits after the point for a number of this size."""
+        return max(self.digits, 3) if self.digits and abs(value) < 10 else self.digits
 
 
 FIGURES: dict[str, Figure] = {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
+
+from nl_agents.errors import RunFolderError
 
 STYLE = """
 :root { --ink: #1f2933; --muted: #5b6672; --rule: #e3e7eb; --tint: #f6f8fa; --accent: #b83280; color-scheme: light }
@@ -122,3 +125,12 @@ def preformatted(text: str, summary: str | None = None) -> str:
 def folded(summary: str, html: str) -> str:
     """HTML that opens when its summary is clicked."""
     return f"<details><summary>{escape(summary)}</summary>{html}</details>"
+
+
+def write(path: Path, text: str) -> Path:
+    """Writes a file; RunFolderError with the cause where the system refuses."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"cannot write {path}: {error}; free space or choose a folder you may write") from error
+    return path

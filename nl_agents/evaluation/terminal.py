@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nl_agents.errors import ReferenceMissingError
-from nl_agents.evaluation.comparison import two_lines
+from nl_agents.evaluation.comparison import figure_cell, two_lines
 from nl_agents.evaluation.figures import FIGURES, figure_of
 from nl_agents.evaluation.lifetime import Lifetime
 from nl_agents.evaluation.metrics import lifelong_metrics
@@ -56,7 +56,7 @@ def print_comparison(rows: Sequence[dict[str, Any]], console: Console | None = N
         table.add_column(FIGURES[name].title.lower(), justify="right")
     table.add_column("P(better)", justify="right")
     for row in rows:
-        cells = [two_lines(row[name], FIGURES[name].digits) for name in names]
+        cells = [figure_cell(name, row[name]) for name in names]
         better = f"{two_lines(row['improvement'])}\nthan {row['improvement_over']}" if "improvement" in row else "-"
         table.add_row(row["agent"], str(row["seeds"]) + "*" * row["preliminary"], *map(escape, [*cells, better]))
     console.print(table)

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from nl_agents.errors import RunFolderError
 from nl_agents.evaluation import lifelong_metrics, terminal
+from nl_agents.evaluation.comparison_page import write_comparison
 from nl_agents.evaluation.figures import FIGURES, figure_of
 from nl_agents.evaluation.plots import sliding_mean
-from nl_agents.evaluation.report import write_comparison, write_report
+from nl_agents.evaluation.report import write_report
 from nl_agents.evaluation.run_data import RunData
 from nl_agents.types import Episode
 from tests.evaluation.lives import LEVELS, simulated_life
