@@ -46,7 +46,8 @@ class Bucket:
         self._scratch = first.new_zeros(max(3, keys + 2), self.layout.floats)  # D, then what a step needs
         self.gram = first.new_zeros(count, keys, keys)
         self.cross = first.new_zeros(count, keys)
-        self.weights = prior.to(first).repeat(count, 1)
+        self.prior = prior.to(first)
+        self.weights = self.prior.repeat(count, 1)
         self.odds = first.new_zeros(count)
         self.graft = first.new_ones(count)
         self.errors = first.new_ones(count, 2)
@@ -102,15 +103,12 @@ class Bucket:
         torch._foreach_copy_(self._gradients, [dense_gradient(p) for p in self.params])
         return self.rows[-1].sum()
 
-    def step(
-        self, group: dict[str, Any], options: MemoryOptions, prior: Tensor, learn: bool, ok: Tensor | None
-    ) -> None:
+    def step(self, group: dict[str, Any], options: MemoryOptions, learn: bool, ok: Tensor | None) -> None:
         """Advances every parameter of the bucket by one step.
 
         Args:
             group: the parameter group (lr, betas, eps, weight_decay).
             options: how the memory learns and what bounds it.
-            prior: [K] weights the memory decays to.
             learn: whether this gradient may teach the memory (it is of a first-epoch minibatch).
             ok: None when the gradients are known to be finite, else a 0-d bool tensor on the device.
         """
@@ -122,7 +120,7 @@ class Bucket:
         self._absorb_square(group["betas"][1], group["eps"] * eps_scale, ok)
         if learn:
             if self.lessons % options.learn_period == 0:
-                self._learn(options, prior.to(self.weights), ok)
+                self._learn(options, ok)
             self.lessons += 1
         self._absorb(group["betas"][0], options.slow_decay, ok)
         self._move(group, options, step_scale, ok)
@@ -140,7 +138,7 @@ class Bucket:
         self.second.mul_(keep).addcmul_(self.rows[-1], self.rows[-1], value=1 - beta2)
         torch.sqrt(self.second, out=self._scratch[0]).add_(eps)
 
-    def _learn(self, options: MemoryOptions, prior: Tensor, ok: Tensor | None) -> None:
+    def _learn(self, options: MemoryOptions, ok: Tensor | None) -> None:
         """Judges what memory and anchor foretold, then teaches the memory (the momenta have not seen g yet)."""
         torch.div(self._blocks, self._denominator[:, None], out=self._weighted)
         products = self.layout.reduce(torch.bmm(self._weighted, self._blocks.transpose(1, 2)).flatten(1))
@@ -153,7 +151,7 @@ class Bucket:
         self.gram.lerp_(lesson.keys, self._share(1 - options.retention, ok))
         self.cross.lerp_(lesson.cross, self._share(1 - options.retention, ok))
         ridges = {"ridge": options.ridge, "floor": options.ridge_floor}
-        self.weights.copy_(gradient_memory.solve(self.gram, self.cross, prior, **ridges))
+        self.weights.copy_(gradient_memory.solve(self.gram, self.cross, self.prior, **ridges))
         self._spread_weights()
 
     def _absorb(self, beta1: float, slow_decay: float, ok: Tensor | None) -> None:

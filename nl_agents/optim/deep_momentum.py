@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from nl_agents.optim import adamw
-from nl_agents.optim.bucket import Bucket
+from nl_agents.optim.bucket_book import BucketBook
 from nl_agents.optim.gradient_memory import MemoryOptions
 
 MEMORY_VERSION = 1
@@ -73,7 +73,7 @@ class DeepMomentum(Optimizer):
         self.observe_fresh = True
         self._prior = torch.zeros(len(periods))
         self._prior[0] = 1.0
-        self._buckets: list[list[Bucket]] | None = None
+        self._book: BucketBook | None = None
         self._always_flag = False  # tests: take the device's road on the host
         defaults = {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "memory": memory,
@@ -92,8 +92,7 @@ class DeepMomentum(Optimizer):
         except ValueError:
             self.param_groups.pop()
             raise
-        if self._buckets is not None:
-            self._buckets.append([])
+        self._close_book()
 
     def _check_group(self, group: dict[str, Any]) -> None:
         if not isinstance(group["lr"], Tensor) and not group["lr"] >= 0:
@@ -148,7 +147,7 @@ class DeepMomentum(Optimizer):
             if group["memory"] == "off":
                 plain.append((group, self._plain_params(group)))
             else:
-                deep += [(group, bucket) for bucket in self._live_buckets(index, group)]
+                deep += [(group, bucket) for bucket in self._buckets().live(index, group)]
         sums = [adamw.gradient_sum(p) for _, params in plain for p in params]
         sums += [bucket.gather() for _, bucket in deep]
         ok = self._verdict(sums)
@@ -159,7 +158,7 @@ class DeepMomentum(Optimizer):
             self._step_plain(group, params, ok)
         for group, bucket in deep:
             flag = ok.to(bucket.second.device, non_blocking=True) if isinstance(ok, Tensor) else None
-            bucket.step(group, self.options, self._prior, fresh or not group["fresh_only"], flag)
+            bucket.step(group, self.options, fresh or not group["fresh_only"], flag)
         return loss
 
     def _verdict(self, sums: list[Tensor]) -> bool | Tensor:
@@ -193,72 +192,25 @@ class DeepMomentum(Optimizer):
             flag = ok.to(device, non_blocking=True)
             adamw.masked(part, [self.state[p] for p in part], group, flag)
 
-    # ----------------------------------------------------------------- buckets
+    def _buckets(self) -> BucketBook:
+        """Returns the book of buckets, founded from the states where there is none."""
+        if self._book is None:
+            deep = [group if group["memory"] != "off" else None for group in self.param_groups]
+            self._book = BucketBook(deep, self.state, self._prior)
+        return self._book
 
-    def _live_buckets(self, index: int, group: dict[str, Any]) -> list[Bucket]:
-        """Returns the buckets of a group that step now, after founding, restoring and splitting what is needed."""
-        if self._buckets is None:
-            self._buckets = [self._restored(g) if g["memory"] != "off" else [] for g in self.param_groups]
-        buckets = self._buckets[index]
-        born = []
-        if sum(len(bucket.params) for bucket in buckets) < len(group["params"]):
-            born = [p for p in group["params"] if p.grad is not None and not self.state.get(p)]
-        live: list[Bucket] = []
-        for bucket in buckets:
-            absent = [p.grad is None for p in bucket.params]
-            if any(absent) and not all(absent):
-                return self._live_buckets_after_split(index, group, bucket)
-            if not all(absent):
-                live.append(bucket)
-        if born:
-            kinds = dict.fromkeys((p.device, p.dtype) for p in born)
-            fresh = [self._found(group, [p for p in born if (p.device, p.dtype) == kind]) for kind in kinds]
-            self._buckets[index] = self._published([*buckets, *fresh])
-            live += fresh
-        return live
-
-    def _live_buckets_after_split(self, index: int, group: dict[str, Any], bucket: Bucket) -> list[Bucket]:
-        """Splits a bucket whose parameters no longer step together, for good, and looks again."""
-        assert self._buckets is not None
-        self._published(self._buckets[index])
-        halves = [[p for p in bucket.params if (p.grad is None) is absent] for absent in (False, True)]
-        parts = [self._found(group, half) for half in halves]
-        place = self._buckets[index].index(bucket)
-        self._buckets[index][place : place + 1] = parts
-        self._published(self._buckets[index])
-        return self._live_buckets(index, group)
-
-    def _found(self, group: dict[str, Any], params: list[Tensor]) -> Bucket:
-        states = [dict(self.state.get(p, {})) for p in params]
-        return Bucket(params, states, tuple(group["periods"]), self._prior)
-
-    def _published(self, buckets: list[Bucket]) -> list[Bucket]:
-        """Makes ``self.state`` show the buckets' live buffers, and returns the buckets."""
-        for identity, bucket in enumerate(buckets):
-            for param, state in zip(bucket.params, bucket.states(identity), strict=True):
-                self.state[param] = state
-        return buckets
-
-    def _publish_all(self) -> None:
-        """Brings the counters in ``self.state`` up to date (its tensors are live views and always are)."""
-        for buckets in self._buckets or []:
-            self._published(buckets)
-
-    def _restored(self, group: dict[str, Any]) -> list[Bucket]:
-        """Rebuilds the buckets of a group from the states, in the partition the states name."""
-        partition: dict[tuple[Any, ...], list[Tensor]] = {}
-        for p in group["params"]:
-            if self.state.get(p):
-                state = self.state[p]
-                known = state["bucket"] if "bucket" in state else f"clock {float(state['step'])}"
-                partition.setdefault((known, p.device, p.dtype), []).append(p)
-        return self._published([self._found(group, params) for params in partition.values()])
+    def _close_book(self) -> None:
+        """Brings the states up to date and forgets the buckets: the next step founds them anew."""
+        if self._book is not None:
+            self._book.publish()
+            self._book = None
 
     # ------------------------------------------------------- saving, switching
 
     def state_dict(self) -> dict[str, Any]:
         """Returns torch's form plus ``nl_memory``; every tensor is a copy with memory of its own."""
-        self._publish_all()
+        if self._book is not None:
+            self._book.publish()
         packed = super().state_dict()
         packed["state"] = {index: _copied(state) for index, state in packed["state"].items()}
         packed["nl_memory"] = {**self.memory_state(), "refused_steps": self.refused_steps.clone()}
@@ -287,13 +239,14 @@ class DeepMomentum(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns what deepcopy and pickle need; buckets are rebuilt from the states."""
-        self._publish_all()
+        if self._book is not None:
+            self._book.publish()
         kept = ("options", "observe_fresh", "refused_steps", "_prior", "_always_flag")
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in kept}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._buckets = None
+        self._book = None
 
     def memory_state(self) -> dict[str, Any]:
         """Returns what can be carried to another optimizer: the version and the weights [K] of an untaught memory."""
@@ -313,14 +266,14 @@ class DeepMomentum(Optimizer):
             raise ValueError(f"expected gradient memory of version {MEMORY_VERSION}, got {state.get('version')!r}")
         if state["prior"].shape != self._prior.shape:
             raise ValueError(f"expected a prior of {len(self._prior)} weights, got shape {tuple(state['prior'].shape)}")
+        self._close_book()
         self._prior = state["prior"].detach().to("cpu", torch.float32).clone()
         if reset_state:
             self.state.clear()
-            self._buckets = None
 
     def switch_memory(self, memory: Literal["linear", "off"]) -> None:
         """Turns the memory on or off between two steps; Adam's moments go on, a new memory starts untaught."""
-        self._publish_all()
+        self._close_book()
         for group in self.param_groups:
             if group["memory"] == memory:
                 continue
@@ -329,7 +282,6 @@ class DeepMomentum(Optimizer):
             for p in group["params"]:
                 if self.state.get(p):
                     self.state[p] = _copied(_plain(self.state[p]))
-        self._buckets = None
 
     def convert_from(self, optimizer: AdamW) -> DeepMomentum:
         """Takes over the moments, clocks and figures of a running AdamW over the same parameters; returns itself.
@@ -344,10 +296,10 @@ class DeepMomentum(Optimizer):
             if other["amsgrad"] or other["maximize"]:
                 raise ValueError("amsgrad and maximize have no counterpart here, got True; convert a plain AdamW")
             group.update({name: other[name] for name in ("lr", "betas", "eps", "weight_decay")})
+        self._book = None
         self.state.clear()
         for param, state in optimizer.state.items():
             self.state[param] = _copied(_plain(state))
-        self._buckets = None
         return self
 
     def to_adamw(self) -> AdamW:
@@ -367,7 +319,7 @@ class DeepMomentum(Optimizer):
         ``error_memory`` and ``error_momentum`` (running squared error of the foretold gradient, 1 = foretells
         nothing), ``refused_steps``.
         """
-        buckets = [bucket for group in self._buckets or [] for bucket in group]
+        buckets = [] if self._book is None else self._book.buckets()
         if not buckets:
             return {}
         home = buckets[0].second.device
