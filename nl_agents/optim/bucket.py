@@ -43,7 +43,7 @@ class Bucket:
         count, keys = len(params), len(periods)
         self.rows = first.new_zeros(keys + 1, self.layout.floats)  # K momenta and, last, the gradient of this step
         self.second = first.new_zeros(self.layout.floats)
-        self._scratch = first.new_zeros(max(3, keys + 2), self.layout.floats)  # D, then what a step needs
+        self._scratch = first.new_zeros(max(4, keys + 2), self.layout.floats)  # D, then what a step needs
         self.gram = first.new_zeros(count, keys, keys)
         self.cross = first.new_zeros(count, keys)
         self.prior = prior.to(first)
@@ -56,20 +56,24 @@ class Bucket:
         self.lessons = 0
         self._last: tuple[Tensor, ...] | None = None  # of the last step: what ``figures`` shows
         scratch = self._scratch.view(len(self._scratch), -1, BLOCK)
-        self._denominator, self._anchor, self._proposal = scratch[:3].unbind()  # [blocks, BLOCK] each
+        self._denominator, self._anchor, self._proposal, self._slow = scratch[:4].unbind()  # [blocks, BLOCK] each
         self._pair = scratch[1:3].transpose(0, 1)  # anchor and proposal, [blocks, 2, BLOCK]
-        self._weighted = scratch[1:].transpose(0, 1)  # momenta and gradient over D, [blocks, K + 1, BLOCK]
+        self._weighted = scratch[1 : keys + 2].transpose(0, 1)  # momenta and gradient over D, [blocks, K + 1, BLOCK]
         self._blocks = self.rows.view(keys + 1, -1, BLOCK).transpose(0, 1)
         self._momenta = self.rows[:-1].view(keys, -1, BLOCK).unbind()
         self._gradients = self.layout.views(self.rows[-1])
         self._steps = self.layout.views(self._scratch[1])
-        self._shares: tuple[Tensor, ...] = ()
         self._adopt(states)
-        self._spread_weights()
+        self._shares: tuple[Tensor, ...] | None = None  # weights by block; None: what follows from them is out of date
 
-    def _spread_weights(self) -> None:
-        """Repeats the weights of the momenta to all blocks of their tensor, [blocks, 1] each."""
-        self._shares = self.layout.expand(self.weights)[..., None].unbind(1)
+    def _refresh(self) -> tuple[Tensor, ...]:
+        """Spreads the weights over the blocks and mixes the slow momenta: both change every few steps only."""
+        shares = self.layout.expand(self.weights)[..., None].unbind(1)  # K of [blocks, 1]
+        self._slow.zero_()
+        for momentum, share in zip(self._momenta[1:], shares[1:], strict=True):
+            self._slow.addcmul_(momentum, share)
+        self._shares = shares
+        return shares
 
     def _views(self, index: int) -> dict[str, Tensor]:
         """Returns the live views that make up the state of one parameter."""
@@ -152,7 +156,7 @@ class Bucket:
         self.cross.lerp_(lesson.cross, self._share(1 - options.retention, ok))
         ridges = {"ridge": options.ridge, "floor": options.ridge_floor}
         self.weights.copy_(gradient_memory.solve(self.gram, self.cross, self.prior, **ridges))
-        self._spread_weights()
+        self._shares = None
 
     def _absorb(self, beta1: float, slow_decay: float, ok: Tensor | None) -> None:
         """Momenta: m_1 <- m_1 + (1 - beta1)(g - m_1); a slower one absorbs the one before it, on its own period."""
@@ -162,6 +166,7 @@ class Bucket:
             if self.attempts % period == 0:
                 share = gradient_memory.slow_weight(self.attempts // period, slow_decay)
                 self.rows[level].lerp_(self.rows[level - 1], self._share(share, ok))
+                self._shares = None
 
     def _share(self, share: float, ok: Tensor | None) -> Any:
         """Returns the weight of a write: as given, or 0 on the device where the step is refused."""
@@ -170,9 +175,8 @@ class Bucket:
     def _move(self, group: dict[str, Any], options: MemoryOptions, scale: Any, ok: Tensor | None) -> None:
         """Step: theta <- (1 - lr wd) theta - lr u, with u the guarded mixture of anchor and proposal."""
         anchor, proposal = self._anchor, self._proposal
-        torch.mul(self._momenta[0], self._shares[0], out=proposal)
-        for momentum, share in zip(self._momenta[1:], self._shares[1:], strict=True):
-            proposal.addcmul_(momentum, share)
+        shares = self._refresh() if self._shares is None else self._shares
+        torch.addcmul(self._slow, self._momenta[0], shares[0], out=proposal)
         proposal.div_(self._denominator)
         torch.div(self._momenta[0], self._denominator, out=anchor)
         products = self.layout.reduce(torch.bmm(self._pair, self._pair.transpose(1, 2)).view(-1, 4))

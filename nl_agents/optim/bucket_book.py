@@ -1,4 +1,4 @@
-"""Which tensors step together: buckets founded, split and restored, and what an optimizer shows of them as its state."""
+"""Which tensors step together: buckets founded, split and restored, and what the optimizer's state shows of them."""
 
 from __future__ import annotations
 
