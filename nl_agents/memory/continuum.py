@@ -124,31 +124,31 @@ class ActTimeLevel(nn.Module):
         is_first: Tensor,
         is_valid: Tensor | None,
         last_action: Tensor | None,
-        closes: bool,
+        phase: int,
     ) -> tuple[Tensor, ActTimeState]:
-        """One step without gradients; the same equations as ``forward``. z [B, width], flags [B], see there."""
-        raw = self.key(F.layer_norm(z, z.shape[-1:]))
-        signal = F.linear(x, self.omega)
+        """``forward`` for one step (T = 1) without gradients: the same equations in fewer operations."""
+        raw = self.key(F.layer_norm(z, z.shape[-1:]))[0]  # [B, K]
+        signal = F.linear(x[0], self.omega)
         keys = torch.stack((raw, state.key), dim=1)  # [B, 2, K] now, before
         if self.action is not None and last_action is not None:
-            keys = keys + self.action(last_action).unsqueeze(1)
+            keys = keys + self.action(last_action[0]).unsqueeze(1)
         keys = F.normalize(F.silu(keys), dim=-1, eps=1e-6)
-        learns = ~is_first if is_valid is None else ~is_first & is_valid
+        first, valid = is_first[0], None if is_valid is None else is_valid[0]
         delta, gradient = state.delta, state.gradient
         if self.scope == "episode":
-            kept = (~is_first if is_valid is None else ~(is_first & is_valid))[:, None, None]
+            kept = (~first if valid is None else ~(first & valid))[:, None, None]
             delta, gradient = delta * kept, gradient * kept
-        expected = keys @ (self.memory_0 + delta).mT  # [B, 2, P]
-        target = torch.tanh(self.gain * (signal - state.signal))
-        error = (target - expected[:, 1]) * learns.unsqueeze(-1)
+        expected = torch.bmm(keys, (self.memory_0 + delta).mT)  # [B, 2, P]
+        error = torch.tanh(self.gain * (signal - state.signal)) - expected[:, 1]
+        error = error * (~first if valid is None else ~first & valid).unsqueeze(-1)
         gradient = torch.baddbmm(gradient, error.unsqueeze(-1), keys[:, 1:])
-        if closes:
+        if (phase + 1) % self.period == 0:
             rate = torch.sigmoid(self.rate_logit) / self.period
             delta = torch.exp(-self.period * torch.exp(-self.log_tau)) * delta + rate * gradient
             gradient = torch.zeros_like(gradient)
         y = z + self.out(torch.cat((expected[:, 0], error), dim=-1))
-        if is_valid is not None:
-            seen = is_valid.unsqueeze(-1)
+        if valid is not None:
+            seen = valid.unsqueeze(-1)
             raw, signal = torch.where(seen, raw, state.key), torch.where(seen, signal, state.signal)
         return y, ActTimeState(delta, gradient, raw, signal)
 

@@ -18,8 +18,8 @@ from nl_agents.types import LevelInfo
 class HopeState(NamedTuple):
     """What one stream remembers: the two memories' states, flattened, and the step clock. All zero = fresh."""
 
-    delta: Tensor  # [B, H, R, K]
-    anchor: Tensor  # [B, H, R, K]
+    delta: Tensor  # [B, H, K, R]
+    anchor: Tensor  # [B, H, K, R]
     level_delta: Tensor  # [B, P, P]
     level_gradient: Tensor  # [B, P, P]
     level_key: Tensor  # [B, P]
@@ -99,50 +99,18 @@ class HopeCore(MemoryCore):
             if len(clocks) > 1:
                 return self._by_clock(clocks, x, state, is_first, is_valid, last_action)
             phase = int(clocks[0])
-        if x.shape[0] == 1 and not torch.is_grad_enabled():
-            return self._step(x, state, is_first, is_valid, last_action, phase)
         h = self.embed(x)
         memory_state = SelfModifyingState(state.delta, state.anchor)
         read, memory_state = self.memory(self.norm(h), memory_state, is_first, is_valid, phase)
         level_state = ActTimeState(state.level_delta, state.level_gradient, state.level_key, state.level_signal)
-        z, level_state = self.fast(h + read, x, level_state, is_first, is_valid, last_action, phase)
+        if x.shape[0] == 1 and not torch.is_grad_enabled():
+            z, level_state = self.fast.step(h + read, x, level_state, is_first, is_valid, last_action, phase)
+        else:
+            z, level_state = self.fast(h + read, x, level_state, is_first, is_valid, last_action, phase)
         for level in self.slow:
             z = level(z)
         clock = (state.phase + x.shape[0]) % self.clock_period
         return self.norm_out(z), HopeState(*memory_state, *level_state, clock)
-
-    def _step(
-        self,
-        x: Tensor,
-        state: HopeState,
-        is_first: Tensor,
-        is_valid: Tensor | None,
-        last_action: Tensor | None,
-        phase: int,
-    ) -> tuple[Tensor, HopeState]:
-        """Acts: one step without gradients. On the host, work for flags that are not raised is left out."""
-        first, valid = is_first[0], None if is_valid is None else is_valid[0]
-        on_host = x.device.type == "cpu"
-        if valid is not None and on_host and bool(valid.all()):
-            valid = None
-        begins = first if valid is None else first & valid
-        clears = None if on_host and not bool(begins.any()) else (~begins)[:, None, None, None].to(x.dtype)
-        h = self.embed(x[0])
-        read, memory_state = self.memory.step(
-            self.norm(h),
-            SelfModifyingState(state.delta, state.anchor),
-            clears,
-            None if valid is None else valid[:, None, None].to(x.dtype),
-            (phase + 1) % self.memory.chunk == 0,
-        )
-        level_state = ActTimeState(state.level_delta, state.level_gradient, state.level_key, state.level_signal)
-        action = None if last_action is None else last_action[0]
-        closes = (phase + 1) % self.fast.period == 0
-        z, level_state = self.fast.step(h + read, x[0], level_state, first, valid, action, closes)
-        for level in self.slow:
-            z = level(z)
-        clock = (state.phase + 1) % self.clock_period
-        return self.norm_out(z).unsqueeze(0), HopeState(*memory_state, *level_state, clock)
 
     def _by_clock(
         self,

@@ -106,12 +106,14 @@ def hope_reference(
         phase = int(state.phase[b])
         h = core.embed(x[:, b])
         flags = is_first[:, b], is_valid[:, b]
-        read, delta, anchor = memory_reference(core.memory, core.norm(h), state.delta[b], state.anchor[b], *flags, phase)
+        read, delta, anchor = memory_reference(
+            core.memory, core.norm(h), state.delta[b].mT, state.anchor[b].mT, *flags, phase
+        )
         level_state = (state.level_delta[b], state.level_gradient[b], state.level_key[b], state.level_signal[b])
         z, level_state = level_reference(core.fast, h + read, x[:, b], level_state, *flags, last_action[:, b], phase)
         for level in core.slow:
             z = level(z)
         clock = torch.tensor((phase + x.shape[0]) % core.clock_period)
         outs.append(core.norm_out(z))
-        states.append(HopeState(delta, anchor, *level_state, clock))
+        states.append(HopeState(delta.mT, anchor.mT, *level_state, clock))
     return torch.stack(outs, dim=1), HopeState(*(torch.stack(leaves) for leaves in zip(*states, strict=True)))

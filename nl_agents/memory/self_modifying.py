@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
 from typing import NamedTuple
 
@@ -12,13 +14,16 @@ from torch.nn import functional as F
 from nl_agents.memory.delta_scan import SelfModifyingScan, pieces
 from nl_agents.types import LevelInfo
 
+compiled = importlib.import_module("nl_agents.memory.compiled") if importlib.util.find_spec("numba") else None
+"""The compiled CPU form; without numba the portable form does the same work more slowly."""
+
 
 class SelfModifyingState(NamedTuple):
     """What one stream remembers. All zero = fresh.
 
     Attributes:
-        delta: [B, H, R, K] the stream's own deviation from the meta-learned matrices (the running memory).
-        anchor: [B, H, R, K] the deviation at the start of the current chunk, which the projections use.
+        delta: [B, H, K, R] the stream's own deviation from the meta-learned matrices (the running memory), key-major.
+        anchor: [B, H, K, R] the deviation at the start of the current chunk, which the projections use.
     """
 
     delta: Tensor
@@ -77,83 +82,55 @@ class SelfModifyingMemory(nn.Module):
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> SelfModifyingState:
         """Returns newborn memories for ``batch_size`` streams."""
-        shape = (self.heads, batch_size, self.rows, self.key_size)  # head-major storage, batch-first view
+        shape = (batch_size, self.heads, self.key_size, self.rows)
         zero = self.memory_0.new_zeros(shape, device=device or self.memory_0.device)
-        return SelfModifyingState(zero.transpose(0, 1), zero.clone().transpose(0, 1))
+        return SelfModifyingState(zero, zero.clone())
 
     def forward(
         self, x: Tensor, state: SelfModifyingState, is_first: Tensor, is_valid: Tensor | None, phase: int
     ) -> tuple[Tensor, SelfModifyingState]:
         """x [T, B, width] -> read-out [T, B, width]; ``phase`` is the step clock at the first step."""
         steps, batch, _ = x.shape
-        heads, width = self.heads, self.key_size
-        mixed = self.mix(x)  # [T, B, 3HK]
-        gate = mixed[..., 2 * heads * width :]
-        parts = mixed[..., : 2 * heads * width].view(steps, batch, 2, heads, width).permute(2, 3, 1, 0, 4)
-        c, q = F.normalize(parts, dim=-1, eps=1e-6).reshape(2, heads * batch, steps, width).unbind(0)
-        segment = self._segments(is_first, is_valid)  # [N, T]
-        valid = x.new_ones(heads * batch, steps, 1)
+        mixed = self.mix(x).view(steps, batch, 3, self.heads, self.key_size)
+        if compiled is not None and x.device.type == "cpu":
+            valid = torch.ones_like(is_first) if is_valid is None else is_valid
+            flags = (self.clears, is_first, valid)
+            base = (self.memory_0 + self.residual).mT
+            weights = (base, self.gate_bias, 2.0 * torch.exp(-self.log_tau))
+            read, *memories = compiled.CompiledMemory.apply(mixed, *weights, *state, *flags, self.chunk, phase)
+            state = SelfModifyingState(*memories)
+        else:
+            read, state = self._scan(mixed, state, is_first, is_valid, phase)
+        read = F.layer_norm(read, (self.key_size,)) * F.silu(mixed[:, :, 2])
+        return self.out(read.reshape(steps, batch, -1)), state
+
+    def _scan(
+        self, mixed: Tensor, state: SelfModifyingState, is_first: Tensor, is_valid: Tensor | None, phase: int
+    ) -> tuple[Tensor, SelfModifyingState]:
+        """The portable form: chunks by batched products. mixed [T, B, 3, H, K] -> read-out [T, B, H, K]."""
+        steps, batch, _, heads, width = mixed.shape
+        count = heads * batch
+        c, q = F.normalize(mixed[:, :, :2], dim=-1, eps=1e-6).permute(2, 3, 1, 0, 4).reshape(2, count, steps, width)
+        valid = mixed.new_ones(count, steps, 1)
         if is_valid is not None:
-            valid = is_valid.T.to(x.dtype).repeat(heads, 1).unsqueeze(-1)
-        base = self.memory_0 + self.residual
+            valid = is_valid.T.to(mixed.dtype).repeat(heads, 1).unsqueeze(-1)
+        base = self.memory_0 + self.residual  # [H, R, K]
         dynamic, delta, anchor = SelfModifyingScan.apply(
             c,
             q,
             base,
             self.gate_bias,
             2.0 * torch.exp(-self.log_tau),
-            state.delta.transpose(0, 1).reshape(heads * batch, self.rows, width),
-            state.anchor.transpose(0, 1).reshape(heads * batch, self.rows, width),
+            state.delta.permute(1, 0, 3, 2).reshape(count, self.rows, width),
+            state.anchor.permute(1, 0, 3, 2).reshape(count, self.rows, width),
             valid,
-            segment,
+            self._segments(is_first, is_valid),
             pieces(steps, self.chunk, phase),
         )
         static = torch.bmm(q.view(heads, -1, width), base[:, 2 * width + 2 :].mT)
-        read = dynamic.view(heads, -1, width) + static  # M_mem q
-        read = F.layer_norm(read, (width,)).view(heads, batch, steps, width).permute(2, 1, 0, 3)
-        y = self.out(read.reshape(steps, batch, -1) * F.silu(gate))
-        shape = (heads, batch, self.rows, width)
-        return y, SelfModifyingState(delta.view(shape).transpose(0, 1), anchor.view(shape).transpose(0, 1))
-
-    def step(
-        self, x: Tensor, state: SelfModifyingState, clears: Tensor | None, valid: Tensor | None, closes: bool
-    ) -> tuple[Tensor, SelfModifyingState]:
-        """One step without gradients, in fewer and smaller operations than ``forward``; the same equations.
-
-        Args:
-            x: [B, width].
-            state: memory before the step.
-            clears: [B, 1, 1, 1] float, 0 where an episode begins and 1 elsewhere; None if none begins.
-            valid: [B, 1, 1] float 0/1; None if all are valid.
-            closes: whether a chunk ends with this step.
-
-        Returns:
-            read-out [B, width] and the memory after the step.
-        """
-        batch, heads, width = x.shape[0], self.heads, self.key_size
-        two = 2 * width + 2
-        base = self.memory_0 + self.residual
-        delta, anchor = state
-        if clears is not None:
-            kept = torch.where(self.clears[:, None, None], clears, 1.0)  # [B, H, 1, 1]
-            delta, anchor = delta * kept, anchor * kept
-        mixed = self.mix(x)
-        c, q = F.normalize(mixed[:, : 2 * heads * width].view(batch, 2, heads, width), dim=-1, eps=1e-6).unbind(1)
-        anchored = base + anchor  # [B, H, R, K]
-        p = (anchored[:, :, :two] @ c.unsqueeze(-1)).squeeze(-1)  # [B, H, 2K + 2]
-        gate = torch.sigmoid(p[..., 2 * width :] + self.gate_bias)
-        if valid is not None:
-            gate = gate * valid
-        k = p[..., :width]
-        k = k / k.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        z = (anchored @ p[..., width : 2 * width].unsqueeze(-1)).squeeze(-1)
-        both = (base + delta) @ torch.stack((k, q), dim=-1)  # [B, H, R, 2]: what the memory says now
-        error = (z * torch.rsqrt(1.0 + z * z) - both[..., 0]) * gate[..., :1]
-        decay = torch.exp(gate[..., 1:] * (-2.0 * torch.exp(-self.log_tau)).unsqueeze(-1)).unsqueeze(-1)
-        delta = torch.addcmul(delta * decay, error.unsqueeze(-1), k.unsqueeze(-2))
-        read = F.layer_norm(both[:, :, two:, 1], (width,)).reshape(batch, -1)
-        y = self.out(read * F.silu(mixed[:, 2 * heads * width :]))
-        return y, SelfModifyingState(delta, delta if closes else anchor)
+        read = (dynamic.view(heads, -1, width) + static).view(heads, batch, steps, width).permute(2, 1, 0, 3)
+        after = (memory.view(heads, batch, self.rows, width).permute(1, 0, 3, 2) for memory in (delta, anchor))
+        return read, SelfModifyingState(*after)
 
     def _segments(self, is_first: Tensor, is_valid: Tensor | None) -> Tensor:
         """Episode number within the sequence for every head and stream [H * B, T]; constant for heads never cleared."""

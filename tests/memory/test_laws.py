@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from nl_agents.errors import ConfigError, UnknownNameError
-from nl_agents.memory import CORES, MemoryCore, make_core
+from nl_agents.memory import CORES, MemoryCore, make_core, self_modifying
 
 STEPS, STREAMS, SIZE, WIDTH, ACTIONS = 17, 4, 5, 8, 3
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hope": ("hope", {"heads": 2, "key_size": 4, "chunk": 4, "level_period": 8}),
+    "hope-portable": ("hope", {"heads": 2, "key_size": 4, "chunk": 4, "level_period": 8}),
     "hope-step": ("hope", {"heads": 2, "key_size": 4, "chunk": 1, "level_period": 3}),
     "hope-episode": ("hope", {"heads": 2, "key_size": 4, "chunk": 5, "never_heads": 0, "level_period": 5}),
     "gated-delta": ("gated-delta", {"heads": 2, "scope": "split"}),
@@ -40,8 +41,10 @@ def _double() -> Iterator[None]:
 
 
 @pytest.fixture(params=VARIANTS)
-def core(request: pytest.FixtureRequest) -> MemoryCore:
+def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MemoryCore:
     name, options = VARIANTS[request.param]
+    if request.param == "hope-portable":
+        monkeypatch.setattr(self_modifying, "compiled", None)
     if name == "hope":
         options = {**options, "action_size": ACTIONS}
     made = make_core(name, input_size=SIZE, width=WIDTH, **options)
