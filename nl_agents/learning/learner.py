@@ -46,7 +46,7 @@ class InnerLearner:
     Loss of a minibatch (weights from the configs, means over the valid steps of each kind of chunk):
 
         fresh:     clipped surrogate + value * (V - R)^2 - entropy * H
-        replayed:  policy * V-trace gradient + value * (V - v_trace)^2
+        replayed:  policy * [clipped surrogate around the behaviour + value * (V - v)^2], v the V-trace targets
                    + clone_policy * w KL(mu || pi) + clone_value * w (V - V_mu)^2
         both:      prediction * |next change of the features and reward - head|^2
 
@@ -167,8 +167,10 @@ class InnerLearner:
             ppo.gamma,
             ppo.gae_lambda,
         )
-        advantages = losses.normalise_advantages(traced.advantages, trains)
-        policy = -losses.masked_mean(advantages * log_probs, trains)
+        # V-trace's targets, but the surrogate clipped around the behaviour: an action that it took by chance and the
+        # policy has since dropped is not pushed on towards probability 0
+        advantages = losses.normalise_advantages(traced.advantages / traced.ratios.clamp_min(1e-3), trains)
+        policy = losses.ppo_policy_loss(log_probs, old.log_probs, advantages, trains, ppo.clip).loss
         value = losses.value_loss(output.values, traced.targets / scale, trains)
         weights = losses.cloning_weights(old.returns, values, trains)
         clone_policy = losses.masked_mean(weights * spec.kl(old.parameters, output.parameters), trains)
