@@ -35,8 +35,9 @@ SUITE = Suite(
     make_backend=make_backend,
     presets={
         "quick": Preset("the published size", 1_500_000, tuple(PHYSICS), GeometricHidden(25_000)),
-        "demo": Preset("a demonstration for a few minutes, too short to judge", 250_000, tuple(PHYSICS),
-                       GeometricHidden(25_000)),
+        "demo": Preset(
+            "a demonstration for a few minutes, too short to judge", 250_000, tuple(PHYSICS), GeometricHidden(25_000)
+        ),
         "long": Preset("room to see what recognition settles at", 5_000_000, tuple(PHYSICS), GeometricHidden(25_000)),
     },
 )

@@ -48,11 +48,23 @@ SUITE = Suite(
     default_preset="quick",
     make_backend=make_backend,
     presets={
-        "quick": Preset("the published size: three tasks, twice", 600_000, QUICK,
-                        Blocks([(task, 100_000) for task in range(3)], cycles=2)),
-        "demo": Preset("a demonstration for a few minutes, too short to judge", 90_000, QUICK,
-                       Blocks([(task, 15_000) for task in range(3)], cycles=2)),
-        "long": Preset("four tasks, three times", 1_350_000, (*QUICK, "SimpleCrossingS9N1"),
-                       Blocks([(0, 100_000), (1, 100_000), (2, 100_000), (3, 150_000)], cycles=3)),
+        "quick": Preset(
+            "the published size: three tasks, twice",
+            600_000,
+            QUICK,
+            Blocks([(task, 100_000) for task in range(3)], cycles=2),
+        ),
+        "demo": Preset(
+            "a demonstration for a few minutes, too short to judge",
+            90_000,
+            QUICK,
+            Blocks([(task, 15_000) for task in range(3)], cycles=2),
+        ),
+        "long": Preset(
+            "four tasks, three times",
+            1_350_000,
+            (*QUICK, "SimpleCrossingS9N1"),
+            Blocks([(0, 100_000), (1, 100_000), (2, 100_000), (3, 150_000)], cycles=3),
+        ),
     },
 )

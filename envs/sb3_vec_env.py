@@ -18,9 +18,7 @@ class SequenceVecEnv(VecEnv):
         self.vector_env, self.flatten = vector_env, flatten
         self.render_mode = None
         inner = vector_env.single_observation_space
-        super().__init__(
-            vector_env.num_envs, flat_space(inner) if flatten else inner, vector_env.single_action_space
-        )
+        super().__init__(vector_env.num_envs, flat_space(inner) if flatten else inner, vector_env.single_action_space)
         self._actions: Any = None
 
     def reset(self) -> Any:
@@ -101,9 +99,7 @@ def flat_space(space: spaces.Space[Any]) -> spaces.Box:
         low, high = (np.concatenate(bounds) for bounds in zip(*((part.low, part.high) for part in parts), strict=True))
         return spaces.Box(low, high, dtype=np.float32)
     if isinstance(space, spaces.Box):
-        return spaces.Box(
-            space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32), dtype=np.float32
-        )
+        return spaces.Box(space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32), dtype=np.float32)
     if isinstance(space, spaces.Discrete):
         return spaces.Box(0.0, 1.0, (int(space.n),), np.float32)
     raise ValueError(f"only Box, Discrete and Dict of these can be flattened, got {space}")

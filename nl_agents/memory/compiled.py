@@ -49,7 +49,9 @@ class CompiledMemory(torch.autograd.Function):
         clears, first, valid = ctx.flags
         numbers = [tensor.detach().numpy() for tensor in (mixed, base, bias, rate)]
         before = (delta.detach().numpy(), anchor.detach().numpy())
-        grad_delta, grad_anchor = (grad.clone(memory_format=torch.contiguous_format) for grad in (grad_delta, grad_anchor))
+        grad_delta, grad_anchor = (
+            grad.clone(memory_format=torch.contiguous_format) for grad in (grad_delta, grad_anchor)
+        )
         grad_mixed, grads = torch.zeros_like(mixed), [torch.zeros_like(tensor) for tensor in (base, bias, rate)]
         delta_kernel.run_adjoint(
             *numbers,

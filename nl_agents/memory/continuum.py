@@ -113,7 +113,9 @@ class ActTimeLevel(nn.Module):
         target = torch.tanh(self.gain * (signal - signal_before)).transpose(0, 1)  # [B, T, P]
         learns = ~is_first if is_valid is None else ~is_first & is_valid
         resets = (is_first if is_valid is None else is_first & is_valid) if self.scope == "episode" else None
-        reads, state = self._scan(keys, target, learns.T.unsqueeze(-1), resets, state, pieces(steps, self.period, phase))
+        reads, state = self._scan(
+            keys, target, learns.T.unsqueeze(-1), resets, state, pieces(steps, self.period, phase)
+        )
         return z + self.out(reads.transpose(0, 1)), state._replace(key=last[0], signal=last[1])
 
     def step(
@@ -240,5 +242,7 @@ class LearnerTimeLevel(nn.Module):
         """The level's row in a nest."""
         count = sum(parameter.numel() for parameter in self.parameters())
         return [
-            LevelInfo(prefix, f"{count} weights", "gradients", "the agent's loss", self.period, "learner update", "life")
+            LevelInfo(
+                prefix, f"{count} weights", "gradients", "the agent's loss", self.period, "learner update", "life"
+            )
         ]

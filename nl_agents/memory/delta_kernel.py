@@ -223,7 +223,9 @@ def run_adjoint(
     two, wide = 2 * width + 2, _padded(rows)
     dtype = base.dtype
     path = np.zeros((steps + 1, width, wide), dtype)  # deviation before every step, after its reset
-    source = np.empty(steps, np.int64)  # where a step's anchor came from: step whose write closed a chunk, -1 initial, -2 zero
+    source = np.empty(
+        steps, np.int64
+    )  # where a step's anchor came from: step whose write closed a chunk, -1 initial, -2 zero
     kept = np.empty((3, steps, width), dtype)  # c, q, k
     long = np.zeros((3, steps, wide), dtype)  # p, z, error
     norms = np.empty((3, steps), dtype)

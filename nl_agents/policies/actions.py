@@ -63,9 +63,9 @@ class ActionSpec:
     def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
         """Log-probability (density) of stored actions [...]."""
         if self.discrete:
-            return -F.cross_entropy(
-                parameters.reshape(-1, self.size), actions.reshape(-1), reduction="none"
-            ).view(actions.shape)
+            return -F.cross_entropy(parameters.reshape(-1, self.size), actions.reshape(-1), reduction="none").view(
+                actions.shape
+            )
         mean, log_std = self.split(parameters)
         return (-0.5 * ((actions - mean) * (-log_std).exp()).square() - log_std - _HALF_LOG_TWO_PI).sum(-1)
 

@@ -176,9 +176,11 @@ class Agent:
             The actions (one, or a batch) and the state to hand in next.
         """
         single = _is_single(observation, self.spaces[0])
-        batch = {key: np.asarray(value)[None] for key, value in observation.items()} if (
-            single and isinstance(observation, dict)
-        ) else (np.asarray(observation)[None] if single else observation)
+        batch = (
+            {key: np.asarray(value)[None] for key, value in observation.items()}
+            if (single and isinstance(observation, dict))
+            else (np.asarray(observation)[None] if single else observation)
+        )
         codec, spec = self.policy.codec, self.policy.actions
         leaf = batch if codec.parts[0].key is None else batch[codec.parts[0].key]
         count = np.asarray(leaf).shape[0]
@@ -212,9 +214,7 @@ class Agent:
         output, memory = self.policy(given, memory)
         chosen = spec.sample(output.parameters[0], None if deterministic else self._sampling())
         actions = spec.to_env(chosen)
-        carried = AgentState(
-            self.policy.core.pack(memory).cpu().numpy(), spec.features(chosen).cpu().numpy()
-        )
+        carried = AgentState(self.policy.core.pack(memory).cpu().numpy(), spec.features(chosen).cpu().numpy())
         return (actions[0] if single else actions), carried
 
     def _sampling(self) -> torch.Generator:

@@ -111,9 +111,7 @@ def test_ppo_runs_and_all_its_streams_share_one_clock(kind: str) -> None:
 
     name = "minigrid-recurring" if kind == "flat" else "cartpole-flip"
     sequence = envs.make_sequence(name, num_envs=4)
-    view = envs.to_sb3(
-        envs.AugmentObservation(sequence) if kind == "augmented" else sequence, flatten=kind == "flat"
-    )
+    view = envs.to_sb3(envs.AugmentObservation(sequence) if kind == "augmented" else sequence, flatten=kind == "flat")
     policy = "MultiInputPolicy" if kind == "augmented" else "MlpPolicy"
     model = PPO(policy, VecMonitor(view), n_steps=32, batch_size=64, n_epochs=1, seed=1, device="cpu").learn(256)
     assert sequence.clock == model.num_timesteps == 256
