@@ -3,8 +3,9 @@
     python -m benchmarks.lifelong --sequence cartpole-flip --jobs 2
 
 Every life is one process, ``nl-agents train`` with the agent's own defaults, on the same sequence seed for every agent.
-What is kept of a life (episodes, task log, options, wall-clock) goes to ``benchmarks/results/lifelong/<sequence>/``; lives
-that are already there are left out, so the command may be run again. ``python -m benchmarks.tables`` draws the tables.
+What is kept of a life (episodes, task log, options, wall-clock) goes to ``benchmarks/results/lifelong/<sequence>/``;
+lives that are already there are left out, so the command may be run again. ``python -m benchmarks.tables`` draws the
+tables.
 """
 
 from __future__ import annotations

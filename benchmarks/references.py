@@ -3,8 +3,8 @@
     python -m benchmarks.references --suite cartpole-flip
 
 Random: uniform actions, 400 episodes. Expert: PPO alone on that task for four times its budget, stochastic policy, mean
-of its last 200 training episodes, best of three seeds (decision: the expert is a level, not a contestant). The result is
-written where the package reads it: ``nl_agents/evaluation/references/<suite>.json``.
+of its last 200 training episodes, best of three seeds (decision: the expert is a level, not a contestant). The result
+is written where the package reads it: ``nl_agents/evaluation/references/<suite>.json``.
 """
 
 from __future__ import annotations

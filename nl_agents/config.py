@@ -148,7 +148,8 @@ class AgentConfig:
                 raise ConfigError(f"{name} must be >= 1, got {value}")
         if not 0.0 < self.ppo.gamma <= 1.0 or not 0.0 <= self.ppo.gae_lambda <= 1.0:
             raise ConfigError(
-                f"ppo.gamma must lie in (0, 1] and ppo.gae_lambda in [0, 1], got {self.ppo.gamma}, {self.ppo.gae_lambda}"
+                "ppo.gamma must lie in (0, 1] and ppo.gae_lambda in [0, 1], "
+                f"got {self.ppo.gamma} and {self.ppo.gae_lambda}"
             )
         if not self.optimizer.lr > 0.0:
             raise ConfigError(f"optimizer.lr must be > 0, got {self.optimizer.lr}")

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from nl_agents.config import AgentConfig
 from nl_agents.learning.levels import LevelScheduler
 from nl_agents.learning.replay import ReplayBuffer
 from nl_agents.learning.rollout import Rollout, add_advantages
+from nl_agents.optim import DeepMomentum
 from nl_agents.policies import MemoryPolicy
 from nl_agents.policies.memory_policy import PolicyOutput
 from nl_agents.rl import losses
@@ -66,7 +66,7 @@ class InnerLearner:
     def __init__(
         self,
         policy: MemoryPolicy,
-        optimizer: Optimizer,
+        optimizer: DeepMomentum,
         scheduler: LevelScheduler,
         config: AgentConfig,
         replay: ReplayBuffer | None,
@@ -118,14 +118,14 @@ class InnerLearner:
             metrics.add("train/prediction_loss", predicted)
             loss = loss + self.config.ppo.prediction * predicted
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._step(metrics, first_epoch)
 
     def _step(self, metrics: Metrics, first_epoch: bool) -> None:
         """Steps the levels that are due."""
         norm = self.scheduler.gather()
         metrics.add("train/gradient_norm", norm)
-        self.optimizer.step(learn_memory=first_epoch)  # type: ignore[call-arg]
+        self.optimizer.step(learn_memory=first_epoch)
         self.updates += 1
 
     def _fresh_loss(self, fresh: Rollout, output: PolicyOutput, metrics: Metrics) -> Tensor:
@@ -224,7 +224,7 @@ class InnerLearner:
 def _join(fresh: Rollout, old: Rollout) -> Rollout:
     """Puts replayed chunks behind the fresh streams."""
     blocks = [torch.cat(pair, dim=1) for pair in zip(fresh[:-1], old[:-1], strict=True)]
-    return Rollout(*blocks, state=torch.cat((fresh.state, old.state)))
+    return Rollout._make((*blocks, torch.cat((fresh.state, old.state))))
 
 
 def _part(output: PolicyOutput, start: int, stop: int | None) -> PolicyOutput:

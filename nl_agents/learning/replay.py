@@ -14,9 +14,9 @@ from nl_agents.learning.rollout import Rollout
 class ReplayBuffer:
     """Keeps chunks of one stream and T steps, with behaviour log-probabilities, distributions, values and start states.
 
-    Two stores share one block of memory: the newest ``recent`` chunks in a ring, and a reservoir (Vitter 1985, algorithm
-    R) in which every chunk of the life so far lies with equal probability. A chunk enters the reservoir's lottery when
-    it leaves the ring, so that no chunk stands in both.
+    Two stores share one block of memory: the newest ``recent`` chunks in a ring, and a reservoir (Vitter 1985,
+    algorithm R) in which every chunk that has left the ring lies with equal probability. A chunk enters the reservoir's
+    lottery when it leaves the ring, so that no chunk stands in both.
 
     Args:
         recent: chunks of the ring, >= 0.
@@ -46,10 +46,8 @@ class ReplayBuffer:
         """Adds every stream of a rollout as one chunk; ``clock`` is the core's step clock at its start."""
         if self.store is None:
             capacity = self.recent + self.reservoir
-            self.store = Rollout(
-                *(block.new_zeros(capacity, block.shape[0], *block.shape[2:]) for block in rollout[:-1]),
-                state=rollout.state.new_zeros(capacity, *rollout.state.shape[1:]),
-            )
+            blocks = [block.new_zeros(capacity, block.shape[0], *block.shape[2:]) for block in rollout[:-1]]
+            self.store = Rollout._make((*blocks, rollout.state.new_zeros(capacity, *rollout.state.shape[1:])))
         for stream in range(rollout.rows.shape[1]):
             slot = self._slot()
             if slot is None:
@@ -98,7 +96,7 @@ class ReplayBuffer:
         age = float(self.count - 1 - self.born[index].double().mean())
         on_device = index.to(self.store.rows.device)
         blocks = [block.index_select(0, on_device).transpose(0, 1).contiguous() for block in self.store[:-1]]
-        chunks = Rollout(*blocks, state=self.store.state.index_select(0, on_device))
+        chunks = Rollout._make((*blocks, self.store.state.index_select(0, on_device)))
         return chunks, (clocks.pop() if len(clocks) == 1 else None), age
 
     def state_dict(self) -> dict[str, Any]:

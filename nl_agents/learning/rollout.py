@@ -43,7 +43,7 @@ class Rollout(NamedTuple):
     def streams(self, index: Tensor) -> Rollout:
         """The rollout of some streams only (copies)."""
         blocks = [block.index_select(1, index) for block in self[:-1]]
-        return Rollout(*blocks, state=self.state.index_select(0, index))
+        return Rollout._make((*blocks, self.state.index_select(0, index)))
 
     def follows(self) -> Tensor:
         """[T, B] bool: the next step of the block goes on in the same episode (False at T - 1)."""

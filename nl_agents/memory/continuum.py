@@ -1,8 +1,8 @@
 """Continuum Memory System: blocks chained from fast to slow, each with its own update period (Eqs. 70-71).
 
 Two kinds of level stand in one chain. *Act-time* levels write a matrix of their own for every stream from a local
-objective, every ``period`` env steps. *Learner-time* levels are residual MLP blocks, ordinary parameters whose gradients
-the learner sums over ``period`` updates before it steps them.
+objective, every ``period`` env steps. *Learner-time* levels are residual MLP blocks, ordinary parameters whose
+gradients the learner sums over ``period`` updates before it steps them.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class ActTimeLevel(nn.Module):
         every C steps:  Delta <- rho Delta + (eta / C) sum_chunk e_t kappa'_t^T                    (Eq. 71, C terms)
 
     so the read-out is what the level expects if the last action goes on, and how wrong it has just been. The objective
-    is 1/2 ||e_t||^2, applied at t from (input, action) at t - 1 (ours: the paper defines no act-time loss). Keys have unit
-    length and eta <= 1, so ||F|| stays below max(||F_0||, sqrt(P)) sqrt(K) up to the pull of rho towards F_0.
+    is 1/2 ||e_t||^2, applied at t from (input, action) at t - 1 (ours: the paper defines no act-time loss). Keys have
+    unit length and eta <= 1, so ||F|| stays below max(||F_0||, sqrt(P)) sqrt(K) up to the pull of rho towards F_0.
 
     A transition across an episode's start is not learnt from; with scope ``never`` Delta itself survives it. W_out
     starts at zero: a new level leaves its host as it was. Gradients flow through the writes; none flows into Omega (a
@@ -98,8 +98,8 @@ class ActTimeLevel(nn.Module):
         last_action: Tensor | None,
         phase: int,
     ) -> tuple[Tensor, ActTimeState]:
-        """z [T, B, width], x [T, B, input_size] -> y [T, B, width] and the memory after the last step."""
-        steps, batch, _ = z.shape
+        """Maps z [T, B, width] and x [T, B, input_size] to y [T, B, width] and the memory after the last step."""
+        steps = z.shape[0]
         raw = self.key(F.layer_norm(z, z.shape[-1:]))  # [T, B, K]
         signal = F.linear(x.detach(), self.omega)
         before, signal_before, last = _previous(raw, signal, state, is_valid)
@@ -235,8 +235,9 @@ class LearnerTimeLevel(nn.Module):
         nn.init.zeros_(self.down.bias)
 
     def forward(self, z: Tensor) -> Tensor:
-        """z [..., width] -> y [..., width]."""
-        return z + self.down(F.silu(self.up(self.norm(z))))
+        """Maps z [..., width] to y [..., width]."""
+        change: Tensor = self.down(F.silu(self.up(self.norm(z))))
+        return z + change
 
     def levels(self, prefix: str) -> list[LevelInfo]:
         """The level's row in a nest."""

@@ -5,23 +5,25 @@ One head of one stream keeps a matrix of R = 3K + 2 rows and K columns, in block
     key [K] · value [K] · step [1] · retention [1] · mem [K],          M = M_0 + Delta
 
 where M_0 is meta-learned and Delta is the stream's own (all zero = fresh). The residual of the paper's memories,
-M(z) = z + W z, is part of M_0: the caller adds an identity to its key, value and mem blocks. Inside a chunk, projections use the anchor
-Delta_a = Delta at the chunk's start (Nested Learning, Eq. 90); the write corrects the *running* memory:
+M(z) = z + W z, is part of M_0: the caller adds an identity to its key, value and mem blocks. Inside a chunk,
+projections use the anchor Delta_a = Delta at the chunk's start (Nested Learning, Eq. 90); the write corrects the
+*running* memory:
 
     k_t = norm(M_key c_t)      v_t = M_value c_t      beta_t = sigmoid(M_step c_t + b_step)
     log alpha_t = -(2/tau) sigmoid(M_retention c_t + b_retention)
-    vhat_t = bound(M v_t), bound(z) = z / sqrt(1 + z^2)                       self-generated targets, all rows (Eq. 84)
-    o_t = Delta_mem,t-1 q_t                                                   read before write (Eq. 83; static part outside)
-    Delta_t = alpha_t Delta_t-1 - beta_t (Delta_t-1 k_t - u_t) k_t^T,  u_t = vhat_t - M_0 k_t                  (Eqs. 88, 93)
+    vhat_t = bound(M v_t), bound(z) = z / sqrt(1 + z^2)                self-generated targets, all rows (Eq. 84)
+    o_t = Delta_mem,t-1 q_t                                            read before write (Eq. 83; static part outside)
+    Delta_t = alpha_t Delta_t-1 - beta_t (Delta_t-1 k_t - u_t) k_t^T,  u_t = vhat_t - M_0 k_t          (Eqs. 88, 93)
 
-All rows share key, step and retention, so one
-unit-triangular solve a chunk serves them all (the WY form of the delta rule): with g = cumsum(log alpha),
-D_tj = exp(g_t-1 - g_j) for j < t in the same episode, e_t = exp(g_t-1) before the first reset and 0 after it,
+All rows share key, step and retention, so one unit-triangular solve a chunk serves them all (the WY form of the delta
+rule): with g = cumsum(log alpha), D_tj = exp(g_t-1 - g_j) for j < t in the same episode, e_t = exp(g_t-1) before the
+first reset and 0 after it,
 
     (I + diag(beta) D * K K^T) W = diag(beta) (U - e * K Delta_0^T),    O = e * Q Delta_0^T + (D * Q K^T) W_mem.
 
-Differs from the paper: retention acts on Delta only; the error is that of the running memory (the paper's stale-gradient
-form diverges for long chunks); targets are bounded, row by row; the step and retention memories are one row each.
+Differs from the paper: retention acts on Delta only; the error is that of the running memory (the paper's
+stale-gradient form diverges for long chunks); targets are bounded, row by row; the step and retention memories are one
+row each.
 
 Layout: N = H * B rows of work, head-major, time second: [N, T, K].
 """
@@ -105,7 +107,7 @@ class SelfModifyingScan(torch.autograd.Function):
         segment: Tensor,  # [N, T] float, number of resets up to and including t
         cut: list[Piece],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        heads, rows, width = memory_0.shape
+        heads, _, width = memory_0.shape
         count = c.shape[0]
         two = 2 * width + 2
         static = _by_head(c, memory_0[:, :two])  # [N, T, 2K+2]

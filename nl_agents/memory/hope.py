@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
 from nl_agents.memory.continuum import ActTimeLevel, ActTimeState, LearnerTimeLevel

@@ -1,4 +1,4 @@
-"""Slow, honest Hope: one stream, one step, one head at a time, straight from the equations. The judge of the fast forms."""
+"""Slow, honest Hope, the judge of the fast forms: one stream, one step, one head at a time, from the equations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from nl_agents.memory.self_modifying import SelfModifyingMemory
 
 
 def _unit(z: Tensor) -> Tensor:
-    return z / z.norm().clamp_min(1e-6)
+    norm: Tensor = z.norm()
+    return z / norm.clamp_min(1e-6)
 
 
 def head_step(

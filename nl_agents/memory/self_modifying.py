@@ -33,8 +33,8 @@ class SelfModifyingState(NamedTuple):
 class SelfModifyingMemory(nn.Module):
     """H heads of self-modifying linear memory (Nested Learning, Eqs. 83-93), read before write.
 
-    The equations, and where they differ from the paper, stand in ``delta_scan``. The read-out of all heads is normalised,
-    gated and mixed: y = W_out(norm(M_mem q) * silu(W_gate x)).
+    The equations, and where they differ from the paper, stand in ``delta_scan``. The read-out of all heads is
+    normalised, gated and mixed: y = W_out(norm(M_mem q) * silu(W_gate x)).
 
     Heads are split into those cleared at every episode and those never cleared; within each kind the retention time
     constants tau (env steps; alpha = exp(-1/tau) for an undecided gate) start log-spaced and are learnt around that.
@@ -89,7 +89,7 @@ class SelfModifyingMemory(nn.Module):
     def forward(
         self, x: Tensor, state: SelfModifyingState, is_first: Tensor, is_valid: Tensor | None, phase: int
     ) -> tuple[Tensor, SelfModifyingState]:
-        """x [T, B, width] -> read-out [T, B, width]; ``phase`` is the step clock at the first step."""
+        """Maps x [T, B, width] to the read-out [T, B, width]; ``phase`` is the step clock at the first step."""
         steps, batch, _ = x.shape
         mixed = self.mix(x).view(steps, batch, 3, self.heads, self.key_size)
         if compiled is not None and x.device.type == "cpu":

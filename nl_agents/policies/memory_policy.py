@@ -38,8 +38,8 @@ class MemoryPolicy(nn.Module):
         f_t = features(obs_t)        x_t = W_2 silu(norm(W_1 [f_t, last action, tanh(last reward), first flag]))
         y_t, state = core(x_t, state)        logits = W_pi (y_t + x_t)        value = w_v (y_t + x_t)
 
-    A prediction head is trained (never used to act) to say from y_t and a_t how the features change and what reward comes:
-    the outer prediction loss. Normalisation statistics are buffers, set between rollouts, frozen during one.
+    A prediction head is trained (never used to act) to say from y_t and a_t how the features change and what reward
+    comes: the outer prediction loss. Normalisation statistics are buffers, set between rollouts, frozen during one.
 
     Args:
         codec: packing of the observation space.
@@ -102,7 +102,8 @@ class MemoryPolicy(nn.Module):
     def predict_next(self, readout: Tensor, actions: Tensor) -> Tensor:
         """Expected scaled change of the features, and tanh(reward) last [T, B, F + 1]."""
         assert self.predictor is not None, "the policy was built without a prediction head"
-        return self.predictor(torch.cat((readout, self.actions.features(actions)), dim=-1))
+        expected: Tensor = self.predictor(torch.cat((readout, self.actions.features(actions)), dim=-1))
+        return expected
 
     def prediction_loss(self, output: PolicyOutput, actions: Tensor, rewards: Tensor, follows: Tensor) -> Tensor:
         """Mean squared error of the prediction head over steps whose successor lies in the same episode.

@@ -18,9 +18,9 @@ FASTEST = "weights"
 class Steering:
     """Runs the meta-controller over the learner of one agent.
 
-    Factors: the rate of every level, the period of every slow level, the replay ratio (at most twice its default: replay
-    costs time). A decision epoch lasts at least five of the slowest period in force, ``control.epoch_steps`` env steps
-    and twenty finished episodes. Before ``control.warmup_steps`` nothing is proposed.
+    Factors: the rate of every level, the period of every slow level, the replay ratio (at most twice its default:
+    replay costs time). A decision epoch lasts at least five of the slowest period in force, ``control.epoch_steps`` env
+    steps and twenty finished episodes. Before ``control.warmup_steps`` nothing is proposed.
 
     Args:
         config: all options.

@@ -59,7 +59,8 @@ def outcome(y: Tensor, state: HopeState) -> Tensor:
 
 
 @pytest.mark.parametrize(("chunk", "never", "period", "scope", "phase"), [
-    (4, 1, 8, "never", 0), (4, 1, 8, "never", 3), (1, 1, 2, "never", 0), (16, 0, 5, "episode", 7), (3, 2, 4, "episode", 2),
+    (4, 1, 8, "never", 0), (4, 1, 8, "never", 3), (1, 1, 2, "never", 0),
+    (16, 0, 5, "episode", 7), (3, 2, 4, "episode", 2),
 ])  # fmt: skip
 def test_equals_the_slow_judge_in_values_and_gradients(
     chunk: int, never: int, period: int, scope: str, phase: int
