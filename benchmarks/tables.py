@@ -1,10 +1,11 @@
 """Writes every published table from the records in benchmarks/results into the pages that show it.
 
-    python -m benchmarks.tables            # rewrites the tables of README.md and benchmarks/README.md
-    python -m benchmarks.tables --check    # exit 1 if a page shows anything else than its record
+    python -m benchmarks.tables            # rewrites the tables of README.md and benchmarks/README.md, and figures
+    python -m benchmarks.tables --check    # exit 1 if a page or figure shows anything else than its record
 
 A page holds a table between two comments, ``<!-- table: speed_cartpole -->`` and ``<!-- end of table -->``; the name is
-that of the record. Nothing between them is written by hand.
+that of the record. Nothing between them is written by hand. A record of whole lives (``lifelong_<suite>``) also has a
+figure, ``docs/figures/lifelong_<suite>.png``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import tyro
 
+from benchmarks import lifelong_tables
 from benchmarks.speed import ROOT, Row, table
 from benchmarks.windows import Window
 
@@ -48,11 +50,13 @@ DRAWN_BY: dict[str, Callable[[Mapping[str, Any]], str]] = {"speed_": speed_table
 
 
 def draw(name: str, results: Path) -> str:
-    """Draws the record ``results/<name>.json``.
+    """Draws the record ``results/<name>.json``, or the lives of ``results/lifelong`` that a record of lives names.
 
     Raises:
         ValueError: no such record, or nobody draws records of that name.
     """
+    if name.startswith(lifelong_tables.PREFIX):
+        return lifelong_tables.lifelong_table(results, name)
     path = results / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in results.glob("*.json"))) or "none"
@@ -73,23 +77,31 @@ class Options:
     """What to do with the pages."""
 
     check: bool = False
-    """write nothing; exit 1 if a page differs from its records"""
+    """write nothing; exit 1 if a page or a figure differs from its records"""
 
 
 def main(options: Options, root: Path = ROOT) -> None:
-    """Fills or checks all pages."""
-    stale = []
+    """Fills or checks all pages and their figures."""
+    stale, results = [], root / "benchmarks" / "results"
+    figures: dict[Path, str] = {}
     for name in PAGES:
         path = root / name
         if not path.is_file():
             continue
         text = path.read_text("utf-8")
-        filled = fill(text, root / "benchmarks" / "results")
+        filled = fill(text, results)
+        shown = (match[2] for match in MARKED.finditer(text) if match[2].startswith(lifelong_tables.PREFIX))
+        figures |= {root / "docs" / "figures" / f"{record}.png": record for record in shown}
         if filled == text:
             continue
         stale.append(name)
         if not options.check:
             path.write_text(filled, "utf-8")
+    for path, record in figures.items():
+        if not lifelong_tables.figure_is_current(results, record, path):
+            stale.append(str(path.relative_to(root)))
+            if not options.check:
+                lifelong_tables.draw_figure(results, record, path)
     print(f"{'differ' if options.check else 'rewritten'}: {', '.join(stale)}" if stale else "all tables are up to date")
     if stale and options.check:
         raise SystemExit(1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from nl_agents.evaluation.bins import bin_returns, normalised, reference_arrays
 from nl_agents.evaluation.lifetime import Floats, Lifetime
@@ -34,24 +35,29 @@ REPEATS = 500
 
 
 def curves_over_life(groups: Groups, levels: dict[str, Levels] | None) -> str:
+    """Score over life as an SVG address: ``plot_curves`` on a figure of its own."""
+    with canvas(height=3.8) as (figure, (axes,)):
+        plot_curves(axes, groups, levels)
+        return to_uri(figure)
+
+
+def plot_curves(axes: Axes, groups: Groups, levels: dict[str, Levels] | None) -> None:
     """Score over life, averaged over a sliding tenth; mean over seeds, with a 95 % band from resampling seeds."""
     length = min(life.steps for group in groups.values() for life in group)
     grid = np.linspace(0, length, GRID)
-    with canvas(height=3.8) as (figure, (axes,)):
-        for index, (agent, group) in enumerate(groups.items()):
-            curves = np.array([_curve(life, levels, grid) for life in group])
-            tint = colour(AGENTS, index)
-            low, high = _band(curves)
-            axes.fill_between(grid, low, high, color=tint, alpha=0.14, linewidth=0)
-            seeds = f"{len(group)} seed{'s' * (len(group) > 1)}"
-            axes.plot(grid, _mean(curves), color=tint, linewidth=2, label=f"{agent} ({seeds})")
-        if levels is not None:
-            axes.axhline(1, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-        axes.set_ylabel("0 random, 1 expert" if levels else "return of an episode")
-        axes.set_xlim(0, length)
-        steps_axis(axes)
-        key_above(axes, 5)
-        return to_uri(figure)
+    for index, (agent, group) in enumerate(groups.items()):
+        curves = np.array([_curve(life, levels, grid) for life in group])
+        tint = colour(AGENTS, index)
+        low, high = _band(curves)
+        axes.fill_between(grid, low, high, color=tint, alpha=0.14, linewidth=0)
+        seeds = f"{len(group)} seed{'s' * (len(group) > 1)}"
+        axes.plot(grid, _mean(curves), color=tint, linewidth=2, label=f"{agent} ({seeds})")
+    if levels is not None:
+        axes.axhline(1, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.set_ylabel("0 random, 1 expert" if levels else "return of an episode")
+    axes.set_xlim(0, length)
+    steps_axis(axes)
+    key_above(axes, 5)
 
 
 def _curve(life: Lifetime, levels: dict[str, Levels] | None, grid: Floats) -> Floats:
