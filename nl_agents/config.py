@@ -183,7 +183,7 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     arguments = {}
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]):
-            value = from_dict(hints[name], value)  # type: ignore[arg-type]
+            value = from_dict(hints[name], value)
         elif isinstance(value, list):
             value = tuple(value)
         arguments[name] = value

@@ -29,7 +29,8 @@ class MemoryCore(nn.Module, ABC):
         width: features of the read-out.
         action_size: features of ``last_action``, 0 where the core makes no use of it.
         clock_period: env steps after which the core's step clock (``phase``) returns to 0; 1 where it has none. A
-            caller that always starts sequences at multiples of it may pass ``phase=0`` and spare a host synchronisation.
+            caller that always starts sequences at multiples of it may pass ``phase=0`` and spare a host
+            synchronisation.
     """
 
     state_type: ClassVar[type[Any]]

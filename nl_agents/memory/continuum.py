@@ -170,7 +170,7 @@ class ActTimeLevel(nn.Module):
         static = keys.reshape(batch, steps * 2, size) @ self.memory_0.T
         static = static.view(batch, steps, 2, size)
         episode = None if resets is None else resets.cumsum(0).T.unsqueeze(-1)  # [B, T, 1]
-        before = None if episode is None else torch.zeros_like(episode[:, :1])
+        before = torch.zeros(batch, 1, 1, dtype=torch.int64, device=keys.device)  # episodes begun before this chunk
         reads = []
         for start, stop, closes in cut:
             piece = keys[:, start:stop]

@@ -1,10 +1,11 @@
 """The self-modifying memory on CPU: one compiled pass over the steps, and its adjoint.
 
-The equations are those of ``delta_scan`` (same memory, same chunks: both forms agree to rounding), with the inputs' and
-queries' normalisation and the memory's static part included: the read-out is M_mem q, not only Delta_mem q. On a CPU the
-matrices of one head of one stream fit in the first-level cache, so a plain loop over time beats batched products by a
-wide margin, for a single act step most of all. Matrices are key-major, [K, R], so that inner loops run over a row of R;
-while worked on, rows are padded with zeros to a multiple of 32, which compiled loops take in whole vectors.
+The equations are those of ``delta_scan`` (same memory, same chunks: both forms agree to rounding), with the inputs'
+and queries' normalisation and the memory's static part included: the read-out is M_mem q, not only Delta_mem q. On a
+CPU the matrices of one head of one stream fit in the first-level cache, so a plain loop over time beats batched
+products by a wide margin, for a single act step most of all. Matrices are key-major, [K, R], so that inner loops run
+over a row of R; while worked on, rows are padded with zeros to a multiple of 32, which compiled loops take in whole
+vectors.
 
 The adjoint runs each head of each stream forward once more, keeping its trajectory in cache, and then backward.
 """
@@ -12,19 +13,36 @@ The adjoint runs each head of each stream forward once more, keeping its traject
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
 FAST = {"contract", "reassoc", "nsz", "arcp"}  # not "nnan": a NaN must stay one
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+def compiled(function: Function) -> Function:
+    """Compiles a function at its first call; what was compiled is kept beside this file or in the user's cache folder.
+
+    Where neither can be written, every process compiles for itself.
+    """
+
+    def compiles(keep: bool) -> Function:
+        return cast(Function, njit(cache=keep, fastmath=FAST, error_model="numpy")(function))
+
+    try:
+        return compiles(True)
+    except RuntimeError:  # numba found no folder to write to
+        return compiles(False)
+
+
+@compiled
 def _matvec(matrix: Array, x: Array, out: Array, stop: int) -> None:
-    """out[:stop] = sum_j x_j matrix[j, :stop]; four rows at a time, so that sums wait in registers, not in memory."""
+    """Writes out[:stop] = sum_j x_j matrix[j, :stop]; four rows at a time, so that sums wait in registers."""
     width = x.shape[0]
     fours = width // 4 * 4
     for r in range(stop):
@@ -39,9 +57,9 @@ def _matvec(matrix: Array, x: Array, out: Array, stop: int) -> None:
             out[r] += x0 * matrix[j, r]
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def _matvec_sum(base: Array, delta: Array, x: Array, out: Array) -> None:
-    """out = sum_j x_j (base + delta)[j]."""
+    """Writes out = sum_j x_j (base + delta)[j]."""
     width, stop = base.shape
     fours = width // 4 * 4
     for r in range(stop):
@@ -58,9 +76,9 @@ def _matvec_sum(base: Array, delta: Array, x: Array, out: Array) -> None:
             out[r] += x0 * (base[j, r] + delta[j, r])
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def _unit(row: Array, out: Array) -> float:
-    """out = row / |row|; returns |row|, at least 1e-6."""
+    """Writes out = row / |row|; returns |row|, at least 1e-6."""
     total = row[0] * row[0]
     for j in range(1, row.shape[0]):
         total += row[j] * row[j]
@@ -71,9 +89,9 @@ def _unit(row: Array, out: Array) -> float:
     return norm
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def _unit_adjoint(unit: Array, norm: float, grad: Array, out: Array) -> None:
-    """out = gradient with respect to the row that ``_unit`` normalised."""
+    """Writes out = the gradient with respect to the row that ``_unit`` normalised."""
     along = unit[0] * grad[0]
     for j in range(1, unit.shape[0]):
         along += unit[j] * grad[j]
@@ -82,7 +100,7 @@ def _unit_adjoint(unit: Array, norm: float, grad: Array, out: Array) -> None:
         out[j] = (grad[j] - unit[j] * along) * scale
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def _write(
     base: Array,
     anchored: Array,
@@ -123,13 +141,13 @@ def _write(
     return norm
 
 
-@njit(cache=True)
+@compiled
 def _padded(rows: int) -> int:
     """Rows while worked on: the next multiple of 32."""
     return (rows + 31) // 32 * 32
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def run(
     mixed: Array,
     base: Array,
@@ -192,7 +210,7 @@ def run(
             delta[b, h] = own[:, :rows]
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def run_adjoint(
     mixed: Array,
     base: Array,
@@ -215,17 +233,15 @@ def run_adjoint(
 ) -> None:
     """Adjoint of ``run``: arguments as there (``delta``, ``anchor`` before the first step, left as they are).
 
-    ``grad_delta`` and ``grad_anchor`` hold the gradients of the outputs and end as those of the inputs; ``grad_mixed`` is
-    written; ``grad_base``, ``grad_bias`` and ``grad_rate`` are added to.
+    ``grad_delta`` and ``grad_anchor`` hold the gradients of the outputs and end as those of the inputs; ``grad_mixed``
+    is written; ``grad_base``, ``grad_bias`` and ``grad_rate`` are added to.
     """
     steps, batch, _, heads, width = mixed.shape
     rows = base.shape[2]
     two, wide = 2 * width + 2, _padded(rows)
     dtype = base.dtype
     path = np.zeros((steps + 1, width, wide), dtype)  # deviation before every step, after its reset
-    source = np.empty(
-        steps, np.int64
-    )  # where a step's anchor came from: step whose write closed a chunk, -1 initial, -2 zero
+    source = np.empty(steps, np.int64)  # whence a step's anchor: the step whose write closed a chunk, -1 given, -2 zero
     kept = np.empty((3, steps, width), dtype)  # c, q, k
     long = np.zeros((3, steps, wide), dtype)  # p, z, error
     norms = np.empty((3, steps), dtype)

@@ -64,7 +64,7 @@ class HopeCore(MemoryCore):
         level_period: int = 64,
         level_size: int = 16,
         slow_periods: tuple[int, ...] = (4, 16),
-        expansion: float = 1.0,
+        expansion: float = 0.5,
     ) -> None:
         super().__init__(input_size, width, action_size, max(1, math.lcm(chunk, level_period)))
         self.embed = nn.Linear(input_size, width) if input_size != width else nn.Identity()
@@ -109,7 +109,7 @@ class HopeCore(MemoryCore):
         for level in self.slow:
             z = level(z)
         clock = (state.phase + x.shape[0]) % self.clock_period
-        return self.norm_out(z), HopeState(*memory_state, *level_state, clock)
+        return self.norm_out(z), HopeState._make((*memory_state, *level_state, clock))
 
     def _by_clock(
         self,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-from typing import NamedTuple
+import warnings
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,19 @@ from torch.nn import functional as F
 from nl_agents.memory.delta_scan import SelfModifyingScan, pieces
 from nl_agents.types import LevelInfo
 
-compiled = importlib.import_module("nl_agents.memory.compiled") if importlib.util.find_spec("numba") else None
-"""The compiled CPU form; without numba the portable form does the same work more slowly."""
+
+def load_compiled() -> Any:
+    """Loads the compiled CPU form; None without a numba that works: the portable form then does the same, slower."""
+    if importlib.util.find_spec("numba") is None:
+        return None
+    try:
+        return importlib.import_module("nl_agents.memory.compiled")
+    except ImportError as error:
+        warnings.warn(f"numba does not load ({error}): memories run uncompiled, which is slow on CPU", stacklevel=2)
+        return None
+
+
+compiled = load_compiled()
 
 
 class SelfModifyingState(NamedTuple):
@@ -115,7 +127,7 @@ class SelfModifyingMemory(nn.Module):
         if is_valid is not None:
             valid = is_valid.T.to(mixed.dtype).repeat(heads, 1).unsqueeze(-1)
         base = self.memory_0 + self.residual  # [H, R, K]
-        dynamic, delta, anchor = SelfModifyingScan.apply(
+        dynamic, delta, anchor = SelfModifyingScan.apply(  # type: ignore[no-untyped-call]
             c,
             q,
             base,

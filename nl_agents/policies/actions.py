@@ -89,7 +89,8 @@ class ActionSpec:
 
     def to_env(self, actions: Tensor) -> NDArray[Any]:
         """Actions as the environment expects them."""
-        array = actions.cpu().numpy()
+        chosen: NDArray[Any] = actions.cpu().numpy()
         if self.discrete:
-            return array + self.start if self.start else array
-        return np.clip(array, self.low, self.high)
+            return chosen + self.start if self.start else chosen
+        inside: NDArray[Any] = np.clip(chosen, self.low, self.high)
+        return inside

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +16,7 @@ from nl_agents.config import AgentConfig, from_dict, to_dict
 from nl_agents.errors import ConfigError, StateMismatchError
 from nl_agents.learning import InnerLearner, LevelScheduler, ReplayBuffer, ScaleKeeper
 from nl_agents.memory import HopeCore, make_core
+from nl_agents.memory.continuum import LearnerTimeLevel
 from nl_agents.optim import DeepMomentum
 from nl_agents.policies import ActionSpec, MemoryPolicy, ObservationCodec, PolicyInput
 from nl_agents.seeding import generator, spawn
@@ -327,11 +328,12 @@ def parameter_levels(policy: MemoryPolicy) -> dict[str, tuple[list[nn.Parameter]
     """Groups the policy's parameters by the period of the CMS level they belong to."""
     groups: dict[str, tuple[list[nn.Parameter], int]] = {}
     taken: set[int] = set()
-    slow = policy.core.slow if isinstance(policy.core, HopeCore) else []
+    slow = list(policy.core.slow) if isinstance(policy.core, HopeCore) else []
     for index, level in enumerate(slow):
+        assert isinstance(level, LearnerTimeLevel)
         own = list(level.parameters())
         taken.update(id(parameter) for parameter in own)
-        groups[f"core.slow.{index}"] = (own, int(level.period))  # type: ignore[arg-type]
+        groups[f"core.slow.{index}"] = (own, level.period)
     rest = [parameter for parameter in policy.parameters() if id(parameter) not in taken]
     return {"weights": (rest, 1), **groups}
 
@@ -341,7 +343,7 @@ def make_optimizer(scheduler: LevelScheduler, config: AgentConfig) -> DeepMoment
     groups = [
         {"params": level.parameters, "name": level.name, "fresh_only": level.period == 1} for level in scheduler.levels
     ]
-    memory = "linear" if config.optimizer.name == "deep-momentum" else "off"
+    memory: Literal["linear", "off"] = "linear" if config.optimizer.name == "deep-momentum" else "off"
     return DeepMomentum(
         groups, lr=config.optimizer.lr, eps=1e-5, weight_decay=config.optimizer.weight_decay, memory=memory
     )

@@ -170,19 +170,19 @@ class Life:
         record("train/refused_steps", agent.optimizer.refused_steps)
         if agent.learner.replay is not None:
             record("replay/chunks", agent.learner.replay.size)
-        for name, value in memory_norms(self.actor.state).items():
-            record(f"memory/{name}/norm", value)
+        for name, norm in memory_norms(self.actor.state).items():
+            record(f"memory/{name}/norm", norm)
         for name, (period, rate) in self.logged_levels.items():
             record(f"level/{name}/period", period)
             record(f"level/{name}/rate", rate)
-        for key, value in metrics.items():
-            record(key, value)
+        for key, mean in metrics.items():
+            record(key, mean)
         for name, figure in agent.optimizer.statistics().items():
             if name != "refused_steps":
                 record(f"optimizer/{name}", figure)
         if agent.steering is not None:
-            for key, value in agent.steering.metrics().items():
-                record(key, value)
+            for key, setting in agent.steering.metrics().items():
+                record(key, setting)
         self.logger.dump(agent.num_timesteps)
 
     def _record_levels(self) -> None:
