@@ -21,18 +21,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
+Result = TypeVar("Result")
 FAST = {"contract", "reassoc", "nsz", "arcp"}  # not "nnan": a NaN must stay one
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
     """Compiles a function at its first call; what was compiled is kept beside this file or in the user's cache folder.
 
     Where neither can be written, every process compiles for itself.
     """
 
-    def compiles(keep: bool) -> Function:
-        return cast(Function, njit(cache=keep, fastmath=FAST, error_model="numpy")(function))
+    def compiles(keep: bool) -> Callable[..., Result]:
+        return cast(Callable[..., Result], njit(cache=keep, fastmath=FAST, error_model="numpy")(function))
 
     try:
         return compiles(True)
