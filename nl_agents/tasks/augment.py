@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
@@ -12,7 +12,13 @@ from gymnasium.vector.utils import batch_space, iterate
 from nl_agents.tasks.backend import BoolArray, FloatArray
 
 
-class AugmentObservation(VectorWrapper[Any, Any, Any, Any, Any]):
+if TYPE_CHECKING:
+    Wrapper = VectorWrapper[Any, Any, Any, Any, Any]
+else:  # before gymnasium 1.4 it takes no types
+    Wrapper = VectorWrapper
+
+
+class AugmentObservation(Wrapper):
     """Adds ``last_action`` and ``last_reward`` to what each stream sees.
 
     A plain observation space becomes ``Dict(obs, last_action, last_reward)``; a Dict keeps its keys and gains two.

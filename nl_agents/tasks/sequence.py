@@ -76,11 +76,11 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         switch: Switch = "next-reset",
         autoreset: Autoreset = "next-step",
     ) -> None:
+        self.backend, self.schedule = backend, schedule  # first: a refused sequence is closed when it is collected
         _check_choice("info", info, get_args(InfoLevel))
         _check_choice("switch", switch, get_args(Switch))
         if switch == "in-episode" and not backend.switches_in_episode:
             raise ValueError("these envs switch only with an episode: expected switch='next-reset', got 'in-episode'")
-        self.backend, self.schedule = backend, schedule
         self.task_names = list(task_names)
         self.info_level: InfoLevel = info
         self.switch: Switch = switch
