@@ -1,4 +1,4 @@
-"""The compiled CPU form of the self-modifying memory as a differentiable operation."""
+"""The compiled CPU forms of the memories as differentiable operations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nl_agents.memory import delta_kernel
+from nl_agents.memory import delta_kernel, level_kernel
 
 
 class CompiledMemory(torch.autograd.Function):
@@ -67,3 +67,67 @@ class CompiledMemory(torch.autograd.Function):
             *(grad.numpy() for grad in grads),
         )
         return grad_mixed, *grads, grad_delta, grad_anchor, None, None, None, None, None
+
+
+class CompiledLevel(torch.autograd.Function):
+    """``level_kernel.run_level`` with its adjoint. Gradients flow to all float inputs; states are not changed in place."""
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any,
+        now: Tensor,  # [T, B, K]
+        before: Tensor,  # [T, B, K]
+        target: Tensor,  # [T, B, P]
+        base: Tensor,  # [P, K]
+        keep: Tensor,  # []
+        rate: Tensor,  # []
+        delta: Tensor,  # [B, P, K]
+        gradient: Tensor,  # [B, P, K]
+        learns: Tensor,  # [T, B] bool
+        resets: Tensor,  # [T, B] bool
+        period: int,
+        phase: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        blocks = [tensor.detach().contiguous() for tensor in (now, before, target)]
+        base, delta, gradient = base.detach().contiguous(), delta.contiguous(), gradient.contiguous()
+        flags = (learns.contiguous().numpy(), resets.contiguous().numpy())
+        scalars = (float(keep), float(rate))
+        reads = now.new_empty(now.shape[0], now.shape[1], 2 * base.shape[0])
+        after = (delta.detach().clone(), gradient.detach().clone())
+        level_kernel.run_level(
+            *(block.numpy() for block in blocks),
+            *flags,
+            base.numpy(),
+            *scalars,
+            *(memory.numpy() for memory in after),
+            period,
+            phase,
+            reads.detach().numpy(),
+        )
+        ctx.save_for_backward(*blocks[:2], base, delta, gradient, reads)
+        ctx.flags, ctx.scalars, ctx.clock = flags, scalars, (period, phase)
+        return reads, *after
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_reads: Tensor, grad_delta: Tensor, grad_gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        now, before, base, delta, gradient, reads = ctx.saved_tensors
+        outs = [grad.clone(memory_format=torch.contiguous_format) for grad in (grad_delta, grad_gradient)]
+        grad_now, grad_before = torch.empty_like(now), torch.empty_like(before)
+        grad_target = now.new_empty(*now.shape[:2], base.shape[0])
+        grad_base, scalars = torch.zeros_like(base), base.new_zeros(2)
+        level_kernel.run_level_adjoint(
+            now.numpy(),
+            before.numpy(),
+            *ctx.flags,
+            base.numpy(),
+            *ctx.scalars,
+            delta.detach().numpy(),
+            gradient.detach().numpy(),
+            *ctx.clock,
+            reads.detach().numpy(),
+            grad_reads.contiguous().numpy(),
+            *(out.numpy() for out in outs),
+            *(grad.numpy() for grad in (grad_now, grad_before, grad_target, grad_base, scalars)),
+        )
+        return grad_now, grad_before, grad_target, grad_base, scalars[0], scalars[1], *outs, None, None, None, None

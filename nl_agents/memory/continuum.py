@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.delta_scan import Piece, pieces
+from nl_agents.memory.form import compiled
 from nl_agents.types import LevelInfo, Scope
 
 
@@ -108,51 +109,23 @@ class ActTimeLevel(nn.Module):
             now, before = raw + shift, before + shift
         else:
             now = raw
-        keys = F.normalize(F.silu(torch.stack((now, before))), dim=-1, eps=1e-6)  # [2, T, B, K]
-        keys = keys.permute(2, 1, 0, 3)  # [B, T, 2, K]
-        target = torch.tanh(self.gain * (signal - signal_before)).transpose(0, 1)  # [B, T, P]
+        target = torch.tanh(self.gain * (signal - signal_before))  # [T, B, P]
         learns = ~is_first if is_valid is None else ~is_first & is_valid
         resets = (is_first if is_valid is None else is_first & is_valid) if self.scope == "episode" else None
-        reads, state = self._scan(
-            keys, target, learns.T.unsqueeze(-1), resets, state, pieces(steps, self.period, phase)
-        )
-        return z + self.out(reads.transpose(0, 1)), state._replace(key=last[0], signal=last[1])
-
-    def step(
-        self,
-        z: Tensor,
-        x: Tensor,
-        state: ActTimeState,
-        is_first: Tensor,
-        is_valid: Tensor | None,
-        last_action: Tensor | None,
-        phase: int,
-    ) -> tuple[Tensor, ActTimeState]:
-        """``forward`` for one step (T = 1) without gradients: the same equations in fewer operations."""
-        raw = self.key(F.layer_norm(z, z.shape[-1:]))[0]  # [B, K]
-        signal = F.linear(x[0], self.omega)
-        keys = torch.stack((raw, state.key), dim=1)  # [B, 2, K] now, before
-        if self.action is not None and last_action is not None:
-            keys = keys + self.action(last_action[0]).unsqueeze(1)
-        keys = F.normalize(F.silu(keys), dim=-1, eps=1e-6)
-        first, valid = is_first[0], None if is_valid is None else is_valid[0]
-        delta, gradient = state.delta, state.gradient
-        if self.scope == "episode":
-            kept = (~first if valid is None else ~(first & valid))[:, None, None]
-            delta, gradient = delta * kept, gradient * kept
-        expected = torch.bmm(keys, (self.memory_0 + delta).mT)  # [B, 2, P]
-        error = torch.tanh(self.gain * (signal - state.signal)) - expected[:, 1]
-        error = error * (~first if valid is None else ~first & valid).unsqueeze(-1)
-        gradient = torch.baddbmm(gradient, error.unsqueeze(-1), keys[:, 1:])
-        if (phase + 1) % self.period == 0:
-            rate = torch.sigmoid(self.rate_logit) / self.period
-            delta = torch.exp(-self.period * torch.exp(-self.log_tau)) * delta + rate * gradient
-            gradient = torch.zeros_like(gradient)
-        y = z + self.out(torch.cat((expected[:, 0], error), dim=-1))
-        if valid is not None:
-            seen = valid.unsqueeze(-1)
-            raw, signal = torch.where(seen, raw, state.key), torch.where(seen, signal, state.signal)
-        return y, ActTimeState(delta, gradient, raw, signal)
+        keep, rate = torch.exp(-self.period * torch.exp(-self.log_tau)), torch.sigmoid(self.rate_logit) / self.period
+        if compiled is not None and z.device.type == "cpu":
+            flags = (learns, torch.zeros_like(learns) if resets is None else resets)
+            memories = (self.memory_0, keep, rate, state.delta, state.gradient)
+            reads, delta, gradient = compiled.CompiledLevel.apply(
+                now, before, target, *memories, *flags, self.period, phase
+            )
+        else:
+            keys = F.normalize(F.silu(torch.stack((now, before))), dim=-1, eps=1e-6).permute(2, 1, 0, 3)  # [B, T, 2, K]
+            flags = (learns.T.unsqueeze(-1), resets)
+            cut = pieces(steps, self.period, phase)
+            reads, delta, gradient = self._scan(keys, target.transpose(0, 1), *flags, state, keep, rate, cut)
+            reads = reads.transpose(0, 1)
+        return z + self.out(reads), ActTimeState(delta, gradient, *last)
 
     def _scan(
         self,
@@ -161,11 +134,12 @@ class ActTimeLevel(nn.Module):
         learns: Tensor,
         resets: Tensor | None,
         state: ActTimeState,
+        keep: Tensor,
+        rate: Tensor,
         cut: list[Piece],
-    ) -> tuple[Tensor, ActTimeState]:
-        """Runs the chunks one after the other; inside a chunk the matrix stands still."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Runs the chunks one after the other; inside a chunk the matrix stands still. Reads come batch first."""
         batch, steps, _, size = keys.shape
-        keep, rate = torch.exp(-self.period * torch.exp(-self.log_tau)), torch.sigmoid(self.rate_logit) / self.period
         delta, gradient = state.delta, state.gradient
         static = keys.reshape(batch, steps * 2, size) @ self.memory_0.T
         static = static.view(batch, steps, 2, size)
@@ -190,7 +164,7 @@ class ActTimeLevel(nn.Module):
             if closes:
                 delta = keep * delta + rate * gradient
                 gradient = torch.zeros_like(gradient)
-        return torch.cat(reads, dim=1), ActTimeState(delta, gradient, state.key, state.signal)
+        return torch.cat(reads, dim=1), delta, gradient
 
     def levels(self, prefix: str) -> list[LevelInfo]:
         """The level's row in a nest."""

@@ -102,10 +102,7 @@ class HopeCore(MemoryCore):
         memory_state = SelfModifyingState(state.delta, state.anchor)
         read, memory_state = self.memory(self.norm(h), memory_state, is_first, is_valid, phase)
         level_state = ActTimeState(state.level_delta, state.level_gradient, state.level_key, state.level_signal)
-        if x.shape[0] == 1 and not torch.is_grad_enabled():
-            z, level_state = self.fast.step(h + read, x, level_state, is_first, is_valid, last_action, phase)
-        else:
-            z, level_state = self.fast(h + read, x, level_state, is_first, is_valid, last_action, phase)
+        z, level_state = self.fast(h + read, x, level_state, is_first, is_valid, last_action, phase)
         for level in self.slow:
             z = level(z)
         clock = (state.phase + x.shape[0]) % self.clock_period

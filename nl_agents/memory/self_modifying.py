@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import math
-import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.delta_scan import SelfModifyingScan, pieces
+from nl_agents.memory.form import compiled
 from nl_agents.types import LevelInfo
-
-
-def load_compiled() -> Any:
-    """Loads the compiled CPU form; None without a numba that works: the portable form then does the same, slower."""
-    if importlib.util.find_spec("numba") is None:
-        return None
-    try:
-        return importlib.import_module("nl_agents.memory.compiled")
-    except ImportError as error:
-        warnings.warn(f"numba does not load ({error}): memories run uncompiled, which is slow on CPU", stacklevel=2)
-        return None
-
-
-compiled = load_compiled()
 
 
 class SelfModifyingState(NamedTuple):

@@ -78,8 +78,9 @@ class MemoryPolicy(nn.Module):
         nn.init.zeros_(self.critic.bias)
         self.predictor: nn.Sequential | None = None
         if prediction:
+            hidden = max(32, width // 2)
             self.predictor = nn.Sequential(
-                nn.Linear(width + actions.size, width), nn.SiLU(), nn.Linear(width, codec.feature_size + 1)
+                nn.Linear(width + actions.size, hidden), nn.SiLU(), nn.Linear(hidden, codec.feature_size + 1)
             )
         self.register_buffer("mean", torch.zeros(codec.vector_size))
         self.register_buffer("scale", torch.ones(codec.vector_size))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nl_agents.errors import StateMismatchError
-from nl_agents.memory import self_modifying
+from nl_agents.memory import continuum, self_modifying
 from nl_agents.memory.delta_scan import pieces
 from nl_agents.memory.hope import HopeCore, HopeState
 from nl_agents.memory.reference import hope_reference
@@ -21,7 +21,8 @@ STEPS, STREAMS, SIZE, WIDTH, ACTIONS = 13, 3, 5, 6, 2
 @pytest.fixture(autouse=True, params=["compiled", "portable"])
 def _double(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if request.param == "portable":
-        monkeypatch.setattr(self_modifying, "compiled", None)
+        for module in (self_modifying, continuum):
+            monkeypatch.setattr(module, "compiled", None)
     assert request.param == "portable" or self_modifying.compiled is not None, "numba is missing"
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)

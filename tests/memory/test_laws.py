@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nl_agents.errors import ConfigError, UnknownNameError
-from nl_agents.memory import CORES, MemoryCore, make_core, self_modifying
+from nl_agents.memory import CORES, MemoryCore, continuum, make_core, self_modifying
 
 STEPS, STREAMS, SIZE, WIDTH, ACTIONS = 17, 4, 5, 8, 3
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -44,7 +44,8 @@ def _double() -> Iterator[None]:
 def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MemoryCore:
     name, options = VARIANTS[request.param]
     if request.param == "hope-portable":
-        monkeypatch.setattr(self_modifying, "compiled", None)
+        for module in (self_modifying, continuum):
+            monkeypatch.setattr(module, "compiled", None)
     if name == "hope":
         options = {**options, "action_size": ACTIONS}
     made = make_core(name, input_size=SIZE, width=WIDTH, **options)
