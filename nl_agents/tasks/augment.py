@@ -11,7 +11,6 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from nl_agents.tasks.backend import BoolArray, FloatArray
 
-
 if TYPE_CHECKING:
     Wrapper = VectorWrapper[Any, Any, Any, Any, Any]
 else:  # before gymnasium 1.4 it takes no types
