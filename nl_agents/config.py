@@ -53,7 +53,7 @@ class PPOConfig:
     """lambda of generalised advantages"""
     clip: float = 0.2
     """half-width of the trusted range of the probability ratio"""
-    entropy: float = 0.01
+    entropy: float = 0.03
     """weight of the entropy bonus (nats)"""
     value: float = 0.5
     """weight of the value loss"""
