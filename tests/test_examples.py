@@ -1,0 +1,66 @@
+"""Examples run, and so does every Python block of README.md, with fewer steps than a reader would take."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
+SHORTER = {"250_000": "1_024", "100_000": "1_600", "4_096": "1_024", "n_steps=64": "n_steps=16"}
+
+
+def load(name: str) -> ModuleType:
+    """Imports an example by its file name."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_examples_is_whole() -> None:
+    tested = {"01_memory_core", "02_task_sequence", "03_train_and_resume", "04_evaluate_any_agent"}
+    assert {path.stem for path in EXAMPLES} == tested
+    for path in EXAMPLES:
+        assert len(path.read_text("utf-8").splitlines()) <= 60, f"{path.name} is longer than a page"
+        assert f"python examples/{path.name}" in path.read_text("utf-8")
+
+
+def test_a_core_remembers_the_cue() -> None:
+    assert load("01_memory_core").main(updates=90) > 0.9, "guessing is right half of the time"
+
+
+def test_a_sequence_of_ones_own_switches_on_its_schedule() -> None:
+    assert load("02_task_sequence").main(steps=4_000) == [(0, "left"), (2_000, "right"), (4_000, "left")]
+
+
+def test_a_stopped_life_goes_on_exactly() -> None:
+    assert load("03_train_and_resume").main(steps=600) > 10_000
+
+
+def test_anything_that_acts_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    lives = load("04_evaluate_any_agent").main(steps=2_000)
+    assert set(lives) == {"rule", "sb3 ppo", "rl2"}
+    assert all(life.steps >= 2_000 and len(life) > 10 for life in lives.values())
+    assert capsys.readouterr().out.count("normalised lifelong return") == 3
+
+
+def test_the_readme_has_its_blocks() -> None:
+    assert len(BLOCKS) == 4
+    assert len(BLOCKS[0].splitlines()) <= 24, "'twenty lines of Python' has grown"
+    assert len([line for line in BLOCKS[1].splitlines() if line]) <= 10, "an own sequence takes ten lines or fewer"
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_the_readme_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = BLOCKS[number]
+    for long, short in SHORTER.items():
+        text = text.replace(long, short)
+    exec(compile(text, "README.md", "exec"), {"__name__": "page"})
