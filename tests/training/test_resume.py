@@ -7,17 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from nl_agents.learning.learner import InnerLearner
+from nl_agents.tasks import TaskSequence, python_backend
 from nl_agents.training import Agent, checkpoint, resume
+from nl_agents.training.actor import Actor
 from nl_agents.training.life import Life
 from tests.training.small import live
 
 RECORDS = ("episodes.csv", "task_log.csv", "effective_log.csv", "levels.csv", "decisions.jsonl", "progress.csv")
-STEPS = 1200
+STEPS = 700  # 11 rollouts of 64 env steps; checkpoints end rollouts 3, 5, 8, 10 and the life
 
 
 def assert_same_life(mine: Agent, theirs: Agent, folder: Path, reference: Path) -> None:
@@ -42,6 +47,18 @@ class Killed(BaseException):
     """Stands for SIGKILL at a chosen line: nothing may clean up behind it."""
 
 
+def cut_after(calls: int, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``original``, but the call after so many is the process's last."""
+    count = iter(range(calls))
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        if next(count, None) is None:
+            raise Killed
+        return original(*arguments, **options)
+
+    return wrapped
+
+
 def vanish(life: Life, *, save: bool, seconds: float) -> None:
     """What the system does for a killed process: buffers are lost, the lock falls."""
     assert life.folder is not None
@@ -52,79 +69,77 @@ def vanish(life: Life, *, save: bool, seconds: float) -> None:
     folder_of_life.close()
 
 
-@pytest.mark.parametrize(
-    "place",
-    ["collect", "update", "between", "checkpoint", "before-first-checkpoint"],
-)
+# place: (owner, function, calls that still work, checkpoints found afterwards, whether half a checkpoint lies there)
+PLACES: dict[str, tuple[Any, str, int, list[int], bool]] = {
+    "while acting": (Actor, "_step", 7 * 16 + 4, [1, 2], False),
+    "between two minibatches": (InnerLearner, "_update", 7 * 4 + 2, [1, 2], False),
+    "after learning, before its records": (Life, "_record", 9, [1, 2, 3], False),
+    "inside a checkpoint": (checkpoint, "write_durably", 3 * 3 + 1, [1, 2, 3], True),
+    "before the first checkpoint": (InnerLearner, "_update", 1, [], False),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_life_cut_anywhere_resumes_to_the_same_end(
     place: str, tmp_path: Path, reference: tuple[Path, Agent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = {"count": 0}
-
-    def cut_after(count: int, original: object) -> object:
-        def wrapped(*arguments: object, **options: object) -> object:
-            calls["count"] += 1
-            if calls["count"] > count:
-                raise Killed
-            return original(*arguments, **options)  # type: ignore[operator]
-
-        return wrapped
-
-    from nl_agents.learning import learner
-    from nl_agents.training import actor, checkpoint_format, life
-
-    targets = {
-        "collect": (actor.Actor, "_step", 100),
-        "update": (learner.InnerLearner, "_update", 30),
-        "between": (life.Life, "_record", 9),
-        "checkpoint": (checkpoint, "write_durably", 4),
-        "before-first-checkpoint": (learner.InnerLearner, "_update", 1),
-    }
-    owner, name, count = targets[place]
-    assert checkpoint_format.write_durably is checkpoint.write_durably
+    owner, name, calls, found, half = PLACES[place]
+    folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, cut_after(count, getattr(owner, name)))
+        patch.setattr(owner, name, cut_after(calls, getattr(owner, name)))
         patch.setattr(Life, "_close", vanish)
         with pytest.raises(Killed):
-            live(tmp_path / "run", steps=STEPS)
-    assert_same_life(resume(tmp_path / "run"), reference[1], tmp_path / "run", reference[0])
-
-
-@pytest.mark.parametrize("wait", [0.3, 0.9])
-def test_sigkill_at_a_random_moment(wait: float, tmp_path: Path, reference: tuple[Path, Agent]) -> None:
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "tests.training.small", str(folder), "cartpole-flip:demo", str(STEPS)]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 60
-    while not (folder / "episodes.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(wait)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+            live(folder, steps=STEPS)
+    assert checkpoint.CheckpointStore(folder / "checkpoints").indices() == found
+    assert half == bool(list((folder / "checkpoints").glob(".rubbish-new-*")))
     assert_same_life(resume(folder), reference[1], folder, reference[0])
 
 
+@pytest.mark.parametrize("checkpoints", [0, 2])
+def test_a_process_killed_without_warning_resumes_to_the_same_end(checkpoints: int, tmp_path: Path, reference: tuple[Path, Agent]) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "tests.training.small", str(folder), "cartpole-flip:demo", str(STEPS)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    store, deadline = checkpoint.CheckpointStore(folder / "checkpoints"), time.monotonic() + 120
+    while not ((folder / "episodes.csv").exists() and len(store.indices()) >= checkpoints):
+        assert process.poll() is None and time.monotonic() < deadline, "the life ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert_same_life(resume(folder), reference[1], folder, reference[0])
+
+
+@pytest.mark.parametrize("backend", ["declared", "envpool"])
 def test_environment_without_exact_state_is_made_anew_in_both_lives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EnvPool's road, walked with Python MiniGrid that is declared unable to keep its state."""
-    from nl_agents.tasks import python_backend
+    """EnvPool's road; walked also with Python MiniGrid that is declared unable to keep its state."""
+    if backend == "envpool":
+        pytest.importorskip("envpool")
+    else:
+        monkeypatch.setattr(python_backend, "keeps_state", lambda env: False)
+    made_anew: list[int] = []
+    recreate = TaskSequence.recreate
 
-    monkeypatch.setattr(python_backend, "keeps_state", lambda env: False)
-    options = {"sequence": "minigrid-recurring", "backend": "python", "steps": 700}
+    def recreated(sequence: TaskSequence, index: int) -> None:
+        assert not sequence.exact_state
+        made_anew.append(index)
+        recreate(sequence, index)
+
+    monkeypatch.setattr(TaskSequence, "recreate", recreated)
+    options: dict[str, Any] = {
+        "sequence": "minigrid-recurring",
+        "backend": "envpool" if backend == "envpool" else "python",
+        "steps": STEPS,
+    }
     whole = live(tmp_path / "whole", **options)
+    assert made_anew == [1, 2, 3, 4, 5]
     with monkeypatch.context() as patch:
-        original = Life._turn
-        count = {"turns": 0}
-
-        def cut(self: Life, *arguments: float) -> None:
-            count["turns"] += 1
-            if count["turns"] > 7:
-                raise Killed
-            original(self, *arguments)
-
-        patch.setattr(Life, "_turn", cut)
+        patch.setattr(Life, "_turn", cut_after(8, Life._turn))
         patch.setattr(Life, "_close", vanish)
         with pytest.raises(Killed):
             live(tmp_path / "cut", **options)
-    assert_same_life(resume(tmp_path / "cut"), whole, tmp_path / "cut", tmp_path / "whole")
+    assert made_anew[5:] == [1, 2, 3]
+    again = resume(tmp_path / "cut")
+    assert made_anew[8:] == [3, 4, 5]
+    assert_same_life(again, whole, tmp_path / "cut", tmp_path / "whole")
