@@ -12,7 +12,7 @@ from nl_agents.config import AgentConfig
 from nl_agents.learning.levels import LevelScheduler
 from nl_agents.learning.replay import ReplayBuffer
 from nl_agents.learning.rollout import Rollout, add_advantages
-from nl_agents.optim import DeepMomentum
+from nl_agents.optim import DeepMomentum, GuardedAdamW
 from nl_agents.policies import MemoryPolicy
 from nl_agents.policies.memory_policy import PolicyOutput
 from nl_agents.rl import losses
@@ -66,7 +66,7 @@ class InnerLearner:
     def __init__(
         self,
         policy: MemoryPolicy,
-        optimizer: DeepMomentum,
+        optimizer: DeepMomentum | GuardedAdamW,
         scheduler: LevelScheduler,
         config: AgentConfig,
         replay: ReplayBuffer | None,

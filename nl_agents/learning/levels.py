@@ -43,7 +43,7 @@ class LevelScheduler:
                 for parameter in level.parameters
             ]
             if level.summed:
-                torch._foreach_add_(level.summed, gradients)
+                torch._foreach_add_(level.summed, _only_finite(gradients))
                 level.waited += 1
                 if level.waited < level.period:
                     for parameter in level.parameters:
@@ -116,3 +116,11 @@ class LevelScheduler:
                 tensor.to(parameter.device).clone()
                 for tensor, parameter in zip(saved["summed"], level.parameters, strict=False)
             ]
+
+
+def _only_finite(gradients: list[Tensor]) -> list[Tensor]:
+    """The gradients, or zeros if any of them is not finite: a sum must not be spoilt by one bad update."""
+    fine = nn.utils.get_total_norm(gradients).isfinite()
+    if fine.is_cpu:
+        return gradients if bool(fine) else [torch.zeros_like(gradient) for gradient in gradients]
+    return [torch.where(fine, gradient, 0.0) for gradient in gradients]

@@ -3,5 +3,6 @@
 from nl_agents.optim.deep_momentum import DeepMomentum
 from nl_agents.optim.dgd import delta_gradient_step
 from nl_agents.optim.gradient_memory import MemoryOptions
+from nl_agents.optim.guarded_adamw import GuardedAdamW
 
-__all__ = ["DeepMomentum", "MemoryOptions", "delta_gradient_step"]
+__all__ = ["DeepMomentum", "GuardedAdamW", "MemoryOptions", "delta_gradient_step"]

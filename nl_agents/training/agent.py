@@ -17,7 +17,7 @@ from nl_agents.errors import ConfigError, StateMismatchError
 from nl_agents.learning import InnerLearner, LevelScheduler, ReplayBuffer, ScaleKeeper
 from nl_agents.memory import HopeCore, make_core
 from nl_agents.memory.continuum import LearnerTimeLevel
-from nl_agents.optim import DeepMomentum
+from nl_agents.optim import DeepMomentum, GuardedAdamW
 from nl_agents.policies import ActionSpec, MemoryPolicy, ObservationCodec, PolicyInput
 from nl_agents.seeding import generator, spawn
 from nl_agents.training.actor import Actor
@@ -338,15 +338,15 @@ def parameter_levels(policy: MemoryPolicy) -> dict[str, tuple[list[nn.Parameter]
     return {"weights": (rest, 1), **groups}
 
 
-def make_optimizer(scheduler: LevelScheduler, config: AgentConfig) -> DeepMomentum:
-    """One parameter group a level; ``adamw`` is the deep optimizer without its memory."""
-    groups = [
+def make_optimizer(scheduler: LevelScheduler, config: AgentConfig) -> DeepMomentum | GuardedAdamW:
+    """One parameter group a level; both optimizers refuse steps whose gradients are not finite."""
+    groups: list[dict[str, Any]] = [
         {"params": level.parameters, "name": level.name, "fresh_only": level.period == 1} for level in scheduler.levels
     ]
-    memory: Literal["linear", "off"] = "linear" if config.optimizer.name == "deep-momentum" else "off"
-    return DeepMomentum(
-        groups, lr=config.optimizer.lr, eps=1e-5, weight_decay=config.optimizer.weight_decay, memory=memory
-    )
+    options = {"lr": config.optimizer.lr, "eps": 1e-5, "weight_decay": config.optimizer.weight_decay}
+    if config.optimizer.name == "deep-momentum":
+        return DeepMomentum(groups, **options)
+    return GuardedAdamW([{**group, "fresh_only": True} for group in groups], **options)
 
 
 def _is_single(observation: Any, space: gym.Space[Any]) -> bool:
