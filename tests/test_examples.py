@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from nl_agents import agents, envs
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
@@ -64,3 +66,35 @@ def test_the_readme_runs(number: int, tmp_path: Path, monkeypatch: pytest.Monkey
     for long, short in SHORTER.items():
         text = text.replace(long, short)
     exec(compile(text, "README.md", "exec"), {"__name__": "page"})
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_points_to_exists(page: Path) -> None:
+    text = page.read_text("utf-8")
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    named = set(re.findall(r"`((?:nl_agents|tests|benchmarks|examples)/[\w/]+\.py)(?:::(\w+))?`", text))
+    for path, test in named:
+        assert (ROOT / path).is_file(), f"{page.name} names {path}"
+        assert f"def {test}(" in (ROOT / path).read_text("utf-8") or not test, f"{page.name} names {path}::{test}"
+    if page.name == "paper_map.md":
+        assert len(named) > 15
+
+
+def test_the_concepts_page_has_the_figures_of_the_default_agent() -> None:
+    text = (ROOT / "docs" / "concepts.md").read_text("utf-8")
+    agent = agents.make("hope", envs.make_sequence("cartpole-flip", num_envs=1), device="cpu")
+    assert f"(width {agent.config.memory.width}, {agent.policy.core.state_size:,} floats of state a stream)" in text
+    for level in agent.levels():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{level.name}`"))
+        known = {
+            "core.memory.episode": "every env step",
+            "core.memory.never": "the same",
+            "weights": "every learner update",
+        }
+        expected = known.get(level.name, f"{level.period} {level.unit}")
+        assert expected.removeprefix("1 ") in row, f"{row} should say {expected}"
+    assert f"anchored for {agent.config.memory.chunk} steps" in text
