@@ -23,7 +23,7 @@ def memory_norms(state: Any) -> dict[str, Tensor]:
 def versions() -> dict[str, str]:
     """Versions of what a result may depend on."""
     found = {"python": platform.python_version()}
-    for name in ("torch", "numpy", "gymnasium", "stable-baselines3", "minigrid", "envpool"):
+    for name in ("torch", "numpy", "gymnasium", "numba", "stable-baselines3", "minigrid", "envpool"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
