@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from nl_agents.errors import ConfigError
 
-CoreName = Literal["hope", "self-modifying", "gated-delta", "lstm", "gru", "feed-forward"]
+CoreName = Literal["hope", "gated-delta", "lstm", "gru", "feed-forward"]
 OptimizerName = Literal["deep-momentum", "adamw"]
 
 

@@ -98,6 +98,8 @@ class HopeCore(MemoryCore):
             if len(clocks) > 1:
                 return self._by_clock(clocks, x, state, is_first, is_valid, last_action)
             phase = int(clocks[0])
+        if is_valid is not None and is_valid.is_cpu and bool(is_valid.all()):
+            is_valid = None  # nothing to mask
         h = self.embed(x)
         memory_state = SelfModifyingState(state.delta, state.anchor)
         read, memory_state = self.memory(self.norm(h), memory_state, is_first, is_valid, phase)

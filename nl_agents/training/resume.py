@@ -47,7 +47,7 @@ def resume(
                 "nl_agents.training.resume(run_dir, env=...) and an environment built as at its birth"
             )
         envs = importlib.import_module("nl_agents.envs")
-        env = envs.make_sequence(name, **record["sequence_options"])
+        env = envs.make_sequence(name, **record.get("sequence_options", {}))
     config = from_dict(AgentConfig, record["config"])
     agent: Agent = agents.make(record["agent"], env, seed=record["seed"], device=record["device"], config=config)
     life = Life.resumed(agent, run_dir, int(record["steps"]) if steps is None else steps)
