@@ -267,7 +267,7 @@ def test_an_import_that_fails_inside_the_users_module_is_not_called_unknown() ->
 
 
 def test_resume_hands_over_and_reports(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    write_run(Path("run"), simulated_life(), sequence="cartpole-flip")
+    write_run(Path("run"), simulated_life(), sequence="a-suite-without-reference")
     calls: list[Any] = []
     training = SimpleNamespace(resume=lambda run, **options: calls.append((run, options)))
     monkeypatch.setitem(sys.modules, "nl_agents.training", training)

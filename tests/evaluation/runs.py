@@ -36,7 +36,7 @@ def write_run(
     life: Lifetime,
     *,
     agent: str = "hope",
-    sequence: str = "cartpole-flip",
+    sequence: str = "a-suite-without-reference",
     seed: int = 0,
     planned: int | None = None,
     full: bool = False,
