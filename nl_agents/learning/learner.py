@@ -76,7 +76,6 @@ class InnerLearner:
         self.config, self.replay, self.generator = config, replay, generator
         self.replay_ratio = config.replay.ratio if replay is not None else 0.0
         self.updates = 0
-        self.refused = 0
         self._owed = 0.0  # replayed streams owed by a fractional ratio
 
     def learn(self, rollout: Rollout, clock: int) -> dict[str, float]:

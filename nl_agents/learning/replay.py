@@ -100,7 +100,7 @@ class ReplayBuffer:
         return chunks, (clocks.pop() if len(clocks) == 1 else None), age
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, for an exact resume."""
+        """Everything, for an exact resume; the store itself, not a copy (it is large, and goes to disk next)."""
         return {
             "count": self.count,
             "offered": self.offered,
@@ -116,4 +116,6 @@ class ReplayBuffer:
         self.born, self.clocks = state["born"].clone(), [int(clock) for clock in state["clocks"]]
         self.generator.bit_generator.state = state["generator"]
         store = state["store"]
-        self.store = None if store is None else Rollout(**{name: block.to(device) for name, block in store.items()})
+        if store is not None:
+            store = Rollout(**{name: block.to(device, copy=True) for name, block in store.items()})
+        self.store = store
