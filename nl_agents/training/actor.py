@@ -20,7 +20,7 @@ Flags = NDArray[np.bool_]
 
 
 class _Timeout(NamedTuple):
-    """A SAME_STEP truncation whose final observation is valued after the rollout."""
+    """Truncations of one step, whose final observations are valued after the rollout."""
 
     t: int
     streams: Tensor
@@ -57,9 +57,8 @@ class Actor:
     """Runs the policy on all streams and keeps what belongs to them: observations, memory, running episodes.
 
     Both of gymnasium's autoreset modes become the same [T, B] blocks. In NEXT_STEP mode the step after an episode's end
-    is a dummy: ``is_valid`` False, no reward, no memory write, and its value is that of the final observation, which is
-    what a timeout bootstraps from. In SAME_STEP mode the final observations of timeouts are collected, and valued
-    after the rollout.
+    is a dummy: ``is_valid`` False, no reward, no memory write. A timeout bootstraps from its final observation in both:
+    it is kept with the memory at that time, and valued after the rollout.
 
     A non-finite observation is never shown to the policy: that step counts as invalid, and the one that led to it
     enters no loss; a non-finite reward counts as 0 in the books and enters no loss. Both are counted in ``nonfinite``.
@@ -179,12 +178,17 @@ class Actor:
         self.books.add(reward, lived, ended)
         trains = valid & good
         self._take(observation)
+        cut = np.flatnonzero(truncated)
         if self.same_step:
-            if truncated.any():
-                trains &= self._keep_timeout(t, info["final_obs"], truncated, timeouts)
+            if cut.size:
+                rows, fine = self._final_rows(info["final_obs"], cut)
+                trains[cut] &= fine
+                self._keep_timeouts(t, cut, rows, timeouts)
             self.is_first = ended | (self.is_first & ~valid)
             reached = self.finite | ended
         else:
+            if cut.size:
+                self._keep_timeouts(t, cut, self.rows[cut], timeouts)
             self.is_first = self.dummy | (self.is_first & ~valid & lived)
             self.dummy = ended
             reached = self.finite | terminated
@@ -197,15 +201,19 @@ class Actor:
         rows, last_reward, is_first, is_valid = (self._tensor(array).unsqueeze(0) for array in arrays)
         return PolicyInput(rows, self.last_action.unsqueeze(0), last_reward, is_first, is_valid)
 
-    def _keep_timeout(self, t: int, final: Any, truncated: Flags, timeouts: list[_Timeout]) -> Flags:
-        """Files the final observations of truncated streams; returns False where one is not finite."""
-        streams = np.flatnonzero(truncated)
+    def _final_rows(self, final: Any, streams: NDArray[np.int64]) -> tuple[NDArray[Any], Flags]:
+        """Packs SAME_STEP's final observations of some streams; also says which are finite (the others are blanked)."""
         rows = np.zeros((len(streams), self.rows.shape[1]), self.rows.dtype)
         for row, stream in zip(rows, streams, strict=True):
             own = final[stream] if not isinstance(final, dict) else {key: final[key][stream] for key in final}
             self.policy.codec.pack(_batched(own), row[None])
-        fine = np.isfinite(rows).all(axis=1)
+        fine: Flags = np.isfinite(rows).all(axis=1)
         rows[~fine] = 0
+        self.nonfinite += int(np.count_nonzero(~fine))
+        return rows, fine
+
+    def _keep_timeouts(self, t: int, streams: NDArray[np.int64], rows: NDArray[Any], timeouts: list[_Timeout]) -> None:
+        """Files the final observations of truncated streams beside the memory that stood when they were seen."""
         index = torch.from_numpy(streams).to(self.device)
         given = PolicyInput(
             self._tensor(rows).unsqueeze(0),
@@ -216,9 +224,6 @@ class Actor:
         )
         state = type(self.state)(*(leaf[index] for leaf in self.state))
         timeouts.append(_Timeout(t, index, given, state, self._phase()))
-        allowed = np.ones(len(truncated), np.bool_)
-        allowed[streams[~fine]] = False
-        return allowed
 
     def _take(self, observation: Any) -> None:
         """Packs an observation; rows that are not finite are blanked and remembered."""

@@ -96,7 +96,9 @@ def test_life_cut_anywhere_resumes_to_the_same_end(
 
 
 @pytest.mark.parametrize("checkpoints", [0, 2])
-def test_a_process_killed_without_warning_resumes_to_the_same_end(checkpoints: int, tmp_path: Path, reference: tuple[Path, Agent]) -> None:
+def test_a_process_killed_without_warning_resumes_to_the_same_end(
+    checkpoints: int, tmp_path: Path, reference: tuple[Path, Agent]
+) -> None:
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "tests.training.small", str(folder), "cartpole-flip:demo", str(STEPS)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
