@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from nl_agents.config import AgentConfig, from_dict, to_dict
 from nl_agents.errors import ConfigError, StateMismatchError
 from nl_agents.learning import InnerLearner, LevelScheduler, ReplayBuffer, ScaleKeeper
-from nl_agents.memory import HopeCore, make_core
-from nl_agents.memory.continuum import LearnerTimeLevel
-from nl_agents.optim import DeepMomentum, GuardedAdamW
-from nl_agents.policies import ActionSpec, MemoryPolicy, ObservationCodec, PolicyInput
+from nl_agents.memory import make_core
+from nl_agents.policies import ActionSpec, MemoryPolicy, ObservationCodec
 from nl_agents.seeding import generator, spawn
 from nl_agents.training.actor import Actor
+from nl_agents.training.build import core_options, make_optimizer, parameter_levels, resolve_device
 from nl_agents.training.checkpoint import load_file, save_file
+from nl_agents.training.predictor import AgentState, Predictor
 from nl_agents.training.spaces import space_from_json, space_to_json
 from nl_agents.training.steering import Steering
 from nl_agents.types import LevelInfo, format_levels
-
-
-class AgentState(NamedTuple):
-    """What ``predict`` carries from step to step: packed memory [B, S] and the features of the last action [B, A]."""
-
-    memory: NDArray[np.float32]
-    last_action: NDArray[np.float32]
 
 
 class Levels(list[LevelInfo]):
@@ -107,6 +99,7 @@ class Agent:
         order = torch.Generator().manual_seed(spawn(seed, "order"))
         self.learner = InnerLearner(self.policy, self.optimizer, self.scheduler, config, replay, order)
         self.scales = ScaleKeeper(self.policy)
+        self._predictor = Predictor(self.policy, self.spaces[0], spawn(seed, "predict"))
         self.steering: Steering | None = None
         if config.control.enabled:
             self.steering = Steering(config, self.scheduler, self.optimizer, self.learner, spawn(seed, "control"))
@@ -155,7 +148,6 @@ class Agent:
         life.run(progress_bar=progress_bar, callback=callback)
         return self
 
-    @torch.no_grad()
     def predict(
         self,
         observation: Any,
@@ -176,54 +168,7 @@ class Agent:
         Returns:
             The actions (one, or a batch) and the state to hand in next.
         """
-        single = _is_single(observation, self.spaces[0])
-        batch = (
-            {key: np.asarray(value)[None] for key, value in observation.items()}
-            if (single and isinstance(observation, dict))
-            else (np.asarray(observation)[None] if single else observation)
-        )
-        codec, spec = self.policy.codec, self.policy.actions
-        leaf = batch if codec.parts[0].key is None else batch[codec.parts[0].key]
-        count = np.asarray(leaf).shape[0]
-        rows = torch.zeros(count, codec.row_size, dtype=codec.dtype)
-        codec.pack(batch, rows.numpy())
-        if state is None:
-            memory = self.policy.core.initial_state(count, self.device)
-            last_action = torch.zeros(count, spec.size, device=self.device)
-            starts = np.ones(count, np.bool_)
-        else:
-            packed = torch.as_tensor(np.asarray(state[0]), dtype=torch.float32, device=self.device)
-            if packed.shape[0] != count:
-                raise StateMismatchError(
-                    f"the state holds {packed.shape[0]} streams and the observation {count}; hand in the state of "
-                    "these streams, or None for newborn ones"
-                )
-            memory = self.policy.core.unpack(packed)
-            last_action = torch.as_tensor(np.asarray(state[1]), dtype=torch.float32, device=self.device)
-            starts = np.zeros(count, np.bool_)
-        if episode_start is not None:
-            starts = np.broadcast_to(np.asarray(episode_start, np.bool_), (count,))
-        given = PolicyInput(
-            rows.to(self.device).unsqueeze(0),
-            last_action.unsqueeze(0),
-            torch.as_tensor(np.broadcast_to(0.0 if reward is None else reward, (count,)).astype(np.float32))
-            .to(self.device)
-            .unsqueeze(0),
-            torch.from_numpy(starts.copy()).to(self.device).unsqueeze(0),
-            torch.ones(1, count, dtype=torch.bool, device=self.device),
-        )
-        output, memory = self.policy(given, memory)
-        chosen = spec.sample(output.parameters[0], None if deterministic else self._sampling())
-        actions = spec.to_env(chosen)
-        carried = AgentState(self.policy.core.pack(memory).cpu().numpy(), spec.features(chosen).cpu().numpy())
-        return (actions[0] if single else actions), carried
-
-    def _sampling(self) -> torch.Generator:
-        if self.actor is not None:
-            return self.actor.generator
-        if not hasattr(self, "_own_generator"):
-            self._own_generator = torch.Generator(self.device).manual_seed(spawn(self.seed, "predict"))
-        return self._own_generator
+        return self._predictor(observation, state, episode_start, deterministic, reward)
 
     def memory_state(self, stream: int | None = None) -> AgentState:
         """The live lifelong memory of all streams (or of one); hand it to ``predict`` to continue it."""
@@ -290,68 +235,3 @@ def read_agent_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     tree["config"] = from_dict(AgentConfig, tree["config"])
     tree["spaces"] = (space_from_json(tree["observation_space"]), space_from_json(tree["action_space"]))
     return tree
-
-
-def resolve_device(device: str) -> torch.device:
-    """Turns "auto" into cuda where there is one, else cpu."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"unknown device {device!r}; give auto, cpu, cuda or cuda:0") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r} asked for, but torch sees no CUDA device; give --device cpu")
-    return found
-
-
-def core_options(config: AgentConfig, actions: ActionSpec) -> dict[str, Any]:
-    """The options of the memory config that its core knows."""
-    memory = config.memory
-    if memory.core == "hope":
-        return {
-            "action_size": actions.size if memory.inputs == "all" else 0,
-            "heads": memory.heads,
-            "key_size": memory.key_size,
-            "chunk": memory.chunk,
-            "level_period": memory.level_period,
-            "slow_periods": memory.slow_periods,
-        }
-    if memory.core == "gated-delta":
-        return {"scope": memory.scope, "heads": memory.heads}
-    if memory.core == "feed-forward":
-        return {}
-    return {"scope": memory.scope}
-
-
-def parameter_levels(policy: MemoryPolicy) -> dict[str, tuple[list[nn.Parameter], int]]:
-    """Groups the policy's parameters by the period of the CMS level they belong to."""
-    groups: dict[str, tuple[list[nn.Parameter], int]] = {}
-    taken: set[int] = set()
-    slow = list(policy.core.slow) if isinstance(policy.core, HopeCore) else []
-    for index, level in enumerate(slow):
-        assert isinstance(level, LearnerTimeLevel)
-        own = list(level.parameters())
-        taken.update(id(parameter) for parameter in own)
-        groups[f"core.slow.{index}"] = (own, level.period)
-    rest = [parameter for parameter in policy.parameters() if id(parameter) not in taken]
-    return {"weights": (rest, 1), **groups}
-
-
-def make_optimizer(scheduler: LevelScheduler, config: AgentConfig) -> DeepMomentum | GuardedAdamW:
-    """One parameter group a level; both optimizers refuse steps whose gradients are not finite."""
-    groups: list[dict[str, Any]] = [
-        {"params": level.parameters, "name": level.name, "fresh_only": level.period == 1} for level in scheduler.levels
-    ]
-    options = {"lr": config.optimizer.lr, "eps": 1e-5, "weight_decay": config.optimizer.weight_decay}
-    if config.optimizer.name == "deep-momentum":
-        return DeepMomentum(groups, **options)
-    return GuardedAdamW([{**group, "fresh_only": True} for group in groups], **options)
-
-
-def _is_single(observation: Any, space: gym.Space[Any]) -> bool:
-    """Whether this is one observation and not a batch."""
-    if isinstance(space, gym.spaces.Dict):
-        key = next(key for key, leaf in space.spaces.items() if not isinstance(leaf, gym.spaces.Text))
-        return np.asarray(observation[key]).ndim == len(space.spaces[key].shape or ())
-    return np.asarray(observation).ndim == len(space.shape or ())
