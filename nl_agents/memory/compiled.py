@@ -70,7 +70,7 @@ class CompiledMemory(torch.autograd.Function):
 
 
 class CompiledLevel(torch.autograd.Function):
-    """``level_kernel.run_level`` with its adjoint. Gradients flow to all float inputs; states are not changed in place."""
+    """``level_kernel.run_level`` with its adjoint. Gradients flow to all float inputs; no state is changed in place."""
 
     @staticmethod
     def forward(  # noqa: D102

@@ -121,9 +121,8 @@ class ActTimeLevel(nn.Module):
             )
         else:
             keys = F.normalize(F.silu(torch.stack((now, before))), dim=-1, eps=1e-6).permute(2, 1, 0, 3)  # [B, T, 2, K]
-            flags = (learns.T.unsqueeze(-1), resets)
-            cut = pieces(steps, self.period, phase)
-            reads, delta, gradient = self._scan(keys, target.transpose(0, 1), *flags, state, keep, rate, cut)
+            given = (keys, target.transpose(0, 1), learns.T.unsqueeze(-1), resets, state)
+            reads, delta, gradient = self._scan(*given, keep, rate, pieces(steps, self.period, phase))
             reads = reads.transpose(0, 1)
         return z + self.out(reads), ActTimeState(delta, gradient, *last)
 

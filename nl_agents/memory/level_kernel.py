@@ -1,7 +1,7 @@
 """The act-time CMS level on CPU: one compiled pass over the steps, and its adjoint.
 
-The equations are those of ``continuum.ActTimeLevel``; both forms agree to rounding. Gradients of the two scalars, retention
-over a period (``keep``) and rate of a write (``rate``), come out beside those of the arrays.
+The equations are those of ``continuum.ActTimeLevel``; both forms agree to rounding. Gradients of the two scalars,
+retention over a period (``keep``) and rate of a write (``rate``), come out beside those of the arrays.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def run_level_adjoint(
     owns, sums = np.empty((writes, out, size), dtype), np.empty((writes, out, size), dtype)
     own, summed = np.empty((out, size), dtype), np.empty((out, size), dtype)
     active, kappa, past = np.empty(size, dtype), np.empty(size, dtype), np.empty(size, dtype)
-    gk, gp, slope = np.empty(size, dtype), np.empty(size, dtype), np.empty(size, dtype)
+    gk, gp = np.empty(size, dtype), np.empty(size, dtype)
     for b in range(batch):
         own[:], summed[:] = delta[b], gradient[b]
         count = 0

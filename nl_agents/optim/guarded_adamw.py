@@ -14,8 +14,8 @@ from torch.optim import AdamW
 class GuardedAdamW(AdamW):
     """AdamW (fused) that refuses a step for *all* parameters if any gradient is not finite, and counts it.
 
-    The same interface as ``DeepMomentum``, so that the two are exchangeable in the inner loop. On CUDA the verdict stays
-    on the device (``found_inf`` of the fused kernel); on CPU the host looks.
+    The same interface as ``DeepMomentum``, so that the two are exchangeable in the inner loop. On CUDA the verdict
+    stays on the device (``found_inf`` of the fused kernel); on CPU the host looks.
 
     Args:
         params: parameters or parameter groups.

@@ -207,7 +207,7 @@ class Actor:
         for row, stream in zip(rows, streams, strict=True):
             own = final[stream] if not isinstance(final, dict) else {key: final[key][stream] for key in final}
             self.policy.codec.pack(_batched(own), row[None])
-        fine: Flags = np.isfinite(rows).all(axis=1)
+        fine: Flags = np.asarray(np.isfinite(rows).all(axis=1))
         rows[~fine] = 0
         self.nonfinite += int(np.count_nonzero(~fine))
         return rows, fine
