@@ -67,7 +67,7 @@ def make_optimizer(scheduler: LevelScheduler, config: AgentConfig) -> DeepMoment
     groups: list[dict[str, Any]] = [
         {"params": level.parameters, "name": level.name, "fresh_only": level.period == 1} for level in scheduler.levels
     ]
-    options = {"lr": config.optimizer.lr, "eps": 1e-5, "weight_decay": config.optimizer.weight_decay}
+    options: dict[str, Any] = {"lr": config.optimizer.lr, "eps": 1e-5, "weight_decay": config.optimizer.weight_decay}
     if config.optimizer.name == "deep-momentum":
         return DeepMomentum(groups, **options)
     return GuardedAdamW([{**group, "fresh_only": True} for group in groups], **options)
