@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from nl_agents.config import AgentConfig, from_dict, to_dict
-from nl_agents.errors import ConfigError, StateMismatchError
+from nl_agents.errors import CheckpointError, ConfigError, StateMismatchError
 from nl_agents.learning import InnerLearner, LevelScheduler, ReplayBuffer, ScaleKeeper
 from nl_agents.memory import make_core
 from nl_agents.policies import ActionSpec, MemoryPolicy, ObservationCodec
@@ -230,8 +230,14 @@ class Agent:
 
 
 def read_agent_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads what ``Agent.save`` wrote, config and spaces rebuilt."""
-    tree: dict[str, Any] = load_file(path)
+    """Reads what ``Agent.save`` wrote, config and spaces rebuilt.
+
+    Raises:
+        CheckpointError: the file is corrupt, of another version, or holds no agent.
+    """
+    tree = load_file(path)
+    if not isinstance(tree, dict) or tree.get("kind") != "agent":
+        raise CheckpointError(f"{path} holds no agent: expected a file that Agent.save wrote")
     tree["config"] = from_dict(AgentConfig, tree["config"])
     tree["spaces"] = (space_from_json(tree["observation_space"]), space_from_json(tree["action_space"]))
     return tree
