@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nl_agents.agents import hope, ppo, recurrent_ppo, reset_at_switch, rl2
-from nl_agents.config import AgentConfig
+from nl_agents.config import AgentConfig, apply_options
 from nl_agents.errors import ConfigError, PrivilegeError, UnknownNameError
 from nl_agents.training.agent import Agent, read_agent_file
 
@@ -64,7 +64,8 @@ def make(name: str, env: Any, *, seed: int = 0, device: str = "auto", config: Ag
         env: ``gymnasium.vector.VectorEnv``.
         seed: seed of everything but the environment.
         device: "auto", "cpu" or "cuda".
-        config: options; None means the agent's own defaults.
+        config: options; None means the agent's own defaults with what the environment's suite recommends for all
+            (``env.recommended``).
 
     Raises:
         UnknownNameError: no such agent.
@@ -79,8 +80,9 @@ def make(name: str, env: Any, *, seed: int = 0, device: str = "auto", config: Ag
         )
     if entry.needs_task_id and level != "task-id":
         raise PrivilegeError(f"agent {name!r} must be told the task; build the environment with info='task-id'")
-    options = entry.make_config() if config is None else config
-    return Agent(name, env, options, seed=seed, device=device, needs_boundary=entry.needs_boundary)
+    if config is None:
+        config = apply_options(entry.make_config(), getattr(env, "recommended", {}))
+    return Agent(name, env, config, seed=seed, device=device, needs_boundary=entry.needs_boundary)
 
 
 def load(path: str | os.PathLike[str], env: Any = None, device: str = "auto") -> Agent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -53,7 +54,7 @@ class PPOConfig:
     """lambda of generalised advantages"""
     clip: float = 0.2
     """half-width of the trusted range of the probability ratio"""
-    entropy: float = 0.03
+    entropy: float = 0.01
     """weight of the entropy bonus (nats)"""
     value: float = 0.5
     """weight of the value loss"""
@@ -162,6 +163,23 @@ class AgentConfig:
 
 
 Config = TypeVar("Config")
+
+
+def apply_options(config: AgentConfig, options: Mapping[str, Any]) -> AgentConfig:
+    """Sets options by dotted name (``{"ppo.entropy": 0.03}``), in place; returns the config.
+
+    Raises:
+        ConfigError: no such option.
+    """
+    for name, value in options.items():
+        *parts, last = name.split(".")
+        owner: Any = config
+        for part in parts:
+            owner = getattr(owner, part, None)
+        if not hasattr(owner, last):
+            raise ConfigError(f"no option {name!r}; options have the form area.name, for example ppo.entropy")
+        setattr(owner, last, value)
+    return config
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rich.console import Console
 from nl_agents.cli.lookup import check_exists, constructed, find_sequence, is_own_sequence, stored_config
 from nl_agents.cli.options import Report, Resume, Train
 from nl_agents.cli.pages import report
+from nl_agents.config import apply_options
 from nl_agents.errors import ConfigError, PrivilegeError, UnknownNameError
 from nl_agents.seeding import spawn
 
@@ -24,20 +25,31 @@ INTERRUPTED = 130
 
 
 def train_options(arguments: list[str]) -> type[Any]:
-    """The options of ``train`` and, undivided by a prefix, those of the agent that ``--agent`` names."""
-    agents = importlib.import_module("nl_agents.agents")
-    name = Train.agent
-    for position, word in enumerate(arguments):
-        if word == "--agent" and position + 1 < len(arguments):
-            name = arguments[position + 1]
-        elif word.startswith("--agent="):
-            name = word.partition("=")[2]
+    """The options of ``train`` and, undivided by a prefix, those of the agent that ``--agent`` names.
+
+    Their defaults are the agent's, with what the suite that ``--sequence`` names recommends for all agents.
+    """
+    agents, suites = (importlib.import_module(f"nl_agents.{part}") for part in ("agents", "envs"))
+    name = _given(arguments, "--agent", Train.agent)
     if name not in agents.AGENTS:
         raise UnknownNameError("agent", name, agents.AGENTS)
     config = agents.config(name)
+    suite = suites.SUITES.get(_given(arguments, "--sequence", Train.sequence).partition(":")[0])
+    if suite is not None:
+        apply_options(config, suite.recommended)
     merged: Any = Annotated[type(config), tyro.conf.arg(name="")]
     extra = dataclasses.field(default_factory=lambda: config)
     return dataclasses.make_dataclass("Train", [("config", merged, extra)], bases=(Train,))
+
+
+def _given(arguments: list[str], flag: str, default: str) -> str:
+    """The value of a flag before the parser exists."""
+    for position, word in enumerate(arguments):
+        if word == flag and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return default
 
 
 def train(options: Any) -> int:

@@ -89,6 +89,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         self.single_action_space = backend.single_action_space
         self.observation_space = batch_space(backend.single_observation_space, self.num_envs)
         self.action_space = batch_space(backend.single_action_space, self.num_envs)
+        self.recommended: dict[str, Any] = {}
         self._all_streams = np.arange(self.num_envs)
         self._nobody = np.zeros(self.num_envs, dtype=np.bool_)
         self._start_life(seed)

@@ -60,6 +60,7 @@ class Suite:
         presets: sizes by name.
         default_preset: the size that the bare name means.
         make_backend: builds the physics from (task names, num_envs, backend choice).
+        recommended: options that suit every agent on this suite, dotted name -> value; tuned once, the same for all.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Suite:
     presets: Mapping[str, Preset]
     default_preset: str
     make_backend: Callable[[tuple[str, ...], int, str], Backend]
+    recommended: Mapping[str, Any] = field(default_factory=dict)
 
     def preset(self, name: str | None = None) -> Preset:
         """Returns a preset by name, the default without; UnknownNameError lists the near ones."""
@@ -90,7 +92,7 @@ class Suite:
     ) -> TaskSequence:
         """Builds the life of a preset; see ``nl_agents.envs.make_sequence`` for the arguments."""
         size = self.preset(preset)
-        return TaskSequence(
+        life = TaskSequence(
             self.make_backend(size.tasks, size.num_envs if num_envs is None else num_envs, backend),
             size.tasks,
             size.schedule if schedule is None else schedule,
@@ -99,6 +101,8 @@ class Suite:
             switch=self.switch,
             autoreset=autoreset,
         )
+        life.recommended = dict(self.recommended)
+        return life
 
     def task_env(
         self,
@@ -121,4 +125,6 @@ class Suite:
         if name not in self.tasks:
             raise UnknownNameError(f"task of {self.name}", name, self.tasks)
         physics = self.make_backend((name,), num_envs, backend)
-        return TaskSequence(physics, (name,), Constant(), seed=seed, switch=self.switch, autoreset=autoreset)
+        life = TaskSequence(physics, (name,), Constant(), seed=seed, switch=self.switch, autoreset=autoreset)
+        life.recommended = dict(self.recommended)
+        return life
