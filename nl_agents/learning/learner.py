@@ -196,7 +196,7 @@ class InnerLearner:
             return None, None
         self._owed -= count
         old, clock, age = self.replay.sample(count)
-        metrics.add("replay/age_mean", torch.tensor(age))
+        metrics.add("replay/age_mean", self.policy.return_scale.new_tensor(age))
         return old, clock
 
     def state_dict(self) -> dict[str, Any]:
