@@ -233,6 +233,35 @@ def test_levels_have_known_scopes_and_periods(core: MemoryCore) -> None:
         assert row.period >= 1 and row.scope in ("episode", "never", "life")
 
 
+@pytest.mark.gpu
+def test_cuda_gives_the_values_states_and_gradients_of_the_cpu(core: MemoryCore) -> None:
+    life, results = Life(), []
+    _, state = life.run(core, core.initial_state(STREAMS))
+    for device in ("cpu", "cuda"):
+        core.to(device)
+        flags = (life.is_first.to(device), life.is_valid.to(device), life.action.to(device))
+        handed = type(state)(*(leaf.detach().to(device) for leaf in state))
+        y, after = core(life.x.to(device), handed, *flags)
+        grads = torch.autograd.grad((y * y).sum(), list(core.parameters()), allow_unused=True, materialize_grads=True)
+        results.append([part.detach().cpu() for part in (y, *after, *grads)])
+    close(results[1], results[0], 1e-8)
+
+
+@pytest.mark.gpu
+def test_on_cuda_a_sequence_equals_its_steps(core: MemoryCore) -> None:
+    core.to("cuda")
+    life, outputs = Life(), []
+    for name in ("x", "is_first", "is_valid", "action"):
+        setattr(life, name, getattr(life, name).cuda())
+    state = core.initial_state(STREAMS)
+    whole, end = life.run(core, state)
+    with torch.no_grad():
+        for t in range(STEPS):
+            y, state = life.run(core, state, t, t + 1)
+            outputs.append(y)
+    close((torch.cat(outputs), *state), (whole, *end), 1e-8)
+
+
 def test_unknown_names_are_told() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'hope'"):
         make_core("hoppe", input_size=4, width=8)

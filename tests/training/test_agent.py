@@ -16,7 +16,7 @@ import nl_agents
 from nl_agents import agents, envs
 from nl_agents.errors import CheckpointError, ConfigError, SpaceNotSupportedError, StateMismatchError
 from nl_agents.tasks import TaskSequence
-from nl_agents.training import Agent, AgentState
+from nl_agents.training import Agent, AgentState, resume
 from nl_agents.training.build import resolve_device
 from nl_agents.training.checkpoint import save_file
 from tests.training.small import small_config
@@ -256,6 +256,26 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
         nl_agents.load(save_file(tmp_path / "other.zip", {"kind": "something"}))
     with pytest.raises(CheckpointError, match=r"missing\.zip"):
         nl_agents.load(tmp_path / "missing.zip")
+
+
+# ------------------------------------------------------------------------ CUDA
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sequence", SEQUENCES)
+@pytest.mark.parametrize("name", ["hope", "rl2"])
+def test_a_short_life_on_cuda(name: str, sequence: str, tmp_path: Path) -> None:
+    options = {"num_envs": 4, "seed": 3}
+    info = {"sequence": sequence, "sequence_options": options}
+    agent = agents.make(name, world(sequence), seed=5, device="cuda", config=small_config(name))
+    agent.learn(300, run_dir=tmp_path / "run", run_info=info)
+    assert agent.policy.mean.is_cuda and int(agent.optimizer.refused_steps) == 0
+    assert all(parameter.isfinite().all() for parameter in agent.policy.parameters())
+    moved, (observation,) = nl_agents.load(agent.save(tmp_path / "agent.zip"), device="cpu"), observations(sequence, 1)
+    one, other = (it.predict(observation, agent.memory_state())[1].memory for it in (agent, moved))
+    np.testing.assert_allclose(one, other, atol=1e-3)
+    again = resume(tmp_path / "run", steps=500)
+    assert again.num_timesteps >= 500 and again.device.type == "cuda"
 
 
 # ---------------------------------------------------------------------- levels
