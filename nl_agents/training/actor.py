@@ -145,16 +145,22 @@ class Actor:
             rollout.bootstrap_values[timeout.t, timeout.streams] = output.values[0] * scale
         return rollout, start
 
-    def _step(self, t: int, timeouts: list[_Timeout]) -> None:
-        rollout, spec, host = self.rollout, self.policy.actions, self.host
+    def _act(self, t: int) -> tuple[Tensor, Flags]:
+        """Chooses actions [B, ...] and writes down on what grounds; also says which streams' steps are valid."""
+        rollout, host = self.rollout, self.host
         given, valid = self._given(), ~self.dummy & self.finite
         output, self.state = self.policy(given, self.state, self._phase())
-        actions = spec.sample(output.parameters[0], self.generator)
+        actions = self.policy.actions.sample(output.parameters[0], self.generator)
         host.rows[t], host.last_reward[t], host.is_first[t] = self.rows, self.last_reward, self.is_first
         host.is_valid[t] = valid
         rollout.last_action[t] = self.last_action
         rollout.actions[t], rollout.parameters[t], rollout.values[t] = actions, output.parameters[0], output.values[0]
+        return actions, valid
 
+    def _step(self, t: int, timeouts: list[_Timeout]) -> None:
+        """One vector step: acts, steps the env, and brings both autoreset modes to one form."""
+        host, spec = self.host, self.policy.actions
+        actions, valid = self._act(t)
         result = self._guarded(self.env.step, spec.to_env(actions))
         observation, reward, terminated, truncated, info = result
         reward = np.asarray(reward, np.float32)
