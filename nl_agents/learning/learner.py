@@ -162,7 +162,7 @@ class InnerLearner:
             reached,
             old.terminated,
             old.truncated,
-            old.is_valid,
+            old.trains,
             ppo.gamma,
             ppo.gae_lambda,
         )

@@ -85,14 +85,17 @@ def allocate(
 
 
 def add_advantages(rollout: Rollout, gamma: float, lambda_: float) -> None:
-    """Fills ``advantages`` and ``returns`` in place (generalised advantages on raw rewards)."""
+    """Fills ``advantages`` and ``returns`` in place (generalised advantages on raw rewards).
+
+    Steps that do not train are taken out of the chain: the value of a blanked observation reaches no other step.
+    """
     advantages, returns = generalised_advantages(
         rollout.rewards,
         rollout.values,
         rollout.bootstrap_values,
         rollout.terminated,
         rollout.truncated,
-        rollout.is_valid,
+        rollout.trains,
         gamma,
         lambda_,
     )
