@@ -130,7 +130,7 @@ class InnerLearner:
     def _fresh_loss(self, fresh: Rollout, output: PolicyOutput, metrics: Metrics) -> Tensor:
         ppo, spec = self.config.ppo, self.policy.actions
         trains = fresh.trains
-        advantages = losses.normalise_advantages(fresh.advantages, trains)
+        advantages = losses.normalise_advantages(fresh.advantages, trains, least=self.policy.advantage_scale)
         log_probs = spec.log_prob(output.parameters, fresh.actions)
         policy = losses.ppo_policy_loss(log_probs, fresh.log_probs, advantages, trains, ppo.clip)
         value = losses.value_loss(output.values, fresh.returns / self.policy.return_scale, trains)
@@ -168,7 +168,9 @@ class InnerLearner:
         )
         # V-trace's targets, but the surrogate clipped around the behaviour: an action that it took by chance and the
         # policy has since dropped is not pushed on towards probability 0
-        advantages = losses.normalise_advantages(traced.advantages / traced.ratios.clamp_min(1e-3), trains)
+        advantages = losses.normalise_advantages(
+            traced.advantages / traced.ratios.clamp_min(1e-3), trains, least=self.policy.advantage_scale
+        )
         policy = losses.ppo_policy_loss(log_probs, old.log_probs, advantages, trains, ppo.clip).loss
         value = losses.value_loss(output.values, traced.targets / scale, trains)
         weights = losses.cloning_weights(old.returns, values, trains)

@@ -16,11 +16,13 @@ HORIZON = 500_000.0
 
 
 class ScaleKeeper:
-    """Running moments of observations, of their changes and of returns.
+    """Running moments of observations, of their changes, of returns and of advantages.
 
     ``update`` is called after the epochs on a rollout, so that acting and all its epochs see the same scales. Returns
     are divided by max(1, root mean square), never multiplied up.
     """
+
+    _MOMENTS = ("observation", "change", "square_return", "advantage")
 
     def __init__(self, policy: MemoryPolicy) -> None:
         device = policy.mean.device
@@ -28,6 +30,7 @@ class ScaleKeeper:
         self.observation = initial_moments((policy.codec.vector_size,), device)
         self.change = initial_moments((policy.codec.feature_size,), device)
         self.square_return = initial_moments((1,), device)
+        self.advantage = initial_moments((1,), device)
 
     @torch.no_grad()
     def update(self, rollout: Rollout) -> None:
@@ -45,10 +48,12 @@ class ScaleKeeper:
         squares = rollout.returns.square().unsqueeze(-1)
         self.square_return = update_moments(self.square_return, squares, trains, HORIZON)
         policy.return_scale.copy_(self.square_return.mean[0].sqrt().clamp_min(1.0))
+        self.advantage = update_moments(self.advantage, rollout.advantages.unsqueeze(-1), trains, HORIZON)
+        policy.advantage_scale.copy_(variance(self.advantage)[0].sqrt())
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """The moments, for an exact resume (the buffers travel with the policy)."""
-        return {name: list(getattr(self, name)) for name in ("observation", "change", "square_return")}
+        return {name: list(getattr(self, name)) for name in self._MOMENTS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what ``state_dict`` gave."""

@@ -53,6 +53,7 @@ class MemoryPolicy(nn.Module):
     scale: Tensor
     change_scale: Tensor
     return_scale: Tensor
+    advantage_scale: Tensor
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ class MemoryPolicy(nn.Module):
         self.register_buffer("scale", torch.ones(codec.vector_size))
         self.register_buffer("change_scale", torch.ones(codec.feature_size))
         self.register_buffer("return_scale", torch.ones(()))
+        self.register_buffer("advantage_scale", torch.zeros(()))
 
     def forward(self, given: PolicyInput, state: Any, phase: int | None = None) -> tuple[PolicyOutput, Any]:
         """Runs a sequence; gradients flow through the memory's writes back to the first step."""

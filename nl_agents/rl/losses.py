@@ -37,18 +37,24 @@ def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def normalise_advantages(advantages: Tensor, valid: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """Shifts and scales advantages to mean 0, deviation 1 over the valid steps; 0 where invalid.
+def normalise_advantages(
+    advantages: Tensor, valid: Tensor, epsilon: float = 1e-8, least: Tensor | float = 0.0
+) -> Tensor:
+    """Shifts advantages to mean 0 and divides them by max(deviation over the valid steps, ``least``); 0 where invalid.
 
-    Uses the population deviation, so that a minibatch with a single valid step gives 0, not NaN.
+    Uses the population deviation, so that a minibatch with a single valid step gives 0, not NaN. ``least`` keeps noise
+    from being blown up where nothing is at stake: without a reward in sight a policy should feel its entropy bonus, not
+    the critic's errors (the same reason for which DreamerV3 never scales returns up; Hafner et al. 2023).
 
     Args:
         advantages: [...].
         valid: bool, same shape.
-        epsilon: added to the deviation.
+        epsilon: added to the divisor.
+        least: smallest divisor, in units of the advantages, for example their deviation over the life so far.
     """
     centred = (advantages - masked_mean(advantages, valid)).masked_fill(~valid, 0.0)
-    return centred / (masked_mean(centred.square(), valid).sqrt() + epsilon)
+    deviation = masked_mean(centred.square(), valid).sqrt()
+    return centred / (torch.maximum(deviation, torch.as_tensor(least).to(deviation)) + epsilon)
 
 
 def ppo_policy_loss(
