@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from nl_agents import agents
-from nl_agents.config import AgentConfig, PPOConfig, ReplayConfig, from_dict, to_dict
+from nl_agents import agents, envs
+from nl_agents.config import AgentConfig, PPOConfig, ReplayConfig, apply_options, from_dict, to_dict
 from nl_agents.errors import ConfigError
 
 
@@ -99,3 +99,17 @@ def test_every_option_has_a_line_of_help() -> None:
         lines = [line.strip() for line in inspect.getsource(kind).splitlines()]
         at = next(number for number, line in enumerate(lines) if line.startswith(f"{name}:"))
         assert lines[at + 1].startswith('"""') and lines[at + 1].endswith('"""'), f"{kind.__name__}.{name}"
+
+
+def test_options_are_set_by_dotted_name() -> None:
+    config = apply_options(AgentConfig(), {"ppo.entropy": 0.5, "memory.slow_periods": (3,)})
+    assert config.ppo.entropy == 0.5 and config.memory.slow_periods == (3,)
+    for name in ("ppo.entropie", "nothing.entropy", "entropy"):
+        with pytest.raises(ConfigError, match=f"no option '{name}'"):
+            apply_options(AgentConfig(), {name: 1})
+
+
+def test_a_suite_recommends_to_every_agent_alike() -> None:
+    env = envs.make_sequence("minigrid-recurring", backend="python", num_envs=1)
+    assert agents.make("ppo", env).config.ppo.entropy == envs.SUITES["minigrid-recurring"].recommended["ppo.entropy"]
+    assert agents.make("ppo", env, config=agents.config("ppo")).config.ppo.entropy == AgentConfig().ppo.entropy

@@ -145,3 +145,11 @@ def test_bad_arguments_are_refused() -> None:
         losses.ppo_policy_loss(x, x, x, valid, clip=0.0)
     with pytest.raises(ValueError, match=r"clip=0\.2 needs old_values, got None"):
         losses.value_loss(x, x, valid, clip=0.2)
+
+
+def test_advantages_are_not_blown_up_beyond_the_least_divisor() -> None:
+    noise, everything = torch.tensor([[0.001, -0.001]]), torch.ones(1, 2, dtype=torch.bool)
+    small = losses.normalise_advantages(noise, everything, least=torch.tensor(0.1))
+    torch.testing.assert_close(small, noise / 0.1)
+    large = losses.normalise_advantages(noise * 1000, everything, least=0.1)
+    torch.testing.assert_close(large, torch.tensor([[1.0, -1.0]]))
