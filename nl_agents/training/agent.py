@@ -20,6 +20,7 @@ from nl_agents.seeding import generator, spawn
 from nl_agents.training.actor import Actor
 from nl_agents.training.build import core_options, make_optimizer, parameter_levels, resolve_device
 from nl_agents.training.checkpoint import load_file, save_file
+from nl_agents.training.life import Life
 from nl_agents.training.predictor import AgentState, Predictor
 from nl_agents.training.spaces import space_from_json, space_to_json
 from nl_agents.training.steering import Steering
@@ -140,8 +141,6 @@ class Agent:
         Returns:
             Itself.
         """
-        from nl_agents.training.life import Life
-
         if total_timesteps < 1:
             raise ValueError(f"total_timesteps must be >= 1 env steps, got {total_timesteps}")
         life = Life(self, run_dir, run_info, target=self.num_timesteps + total_timesteps)

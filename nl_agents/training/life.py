@@ -7,22 +7,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from nl_agents.config import to_dict
 from nl_agents.errors import NlAgentsError, NonFiniteError
 from nl_agents.training.interrupt import Interrupt
+from nl_agents.training.living import Living
 from nl_agents.training.logging import MetricLogger
 from nl_agents.training.monitors import memory_norms, versions
 from nl_agents.training.progress import ProgressBar
 from nl_agents.training.run_folder import RunFolder
 from nl_agents.training.summary import write_summary
 from nl_agents.types import Episode
-
-if TYPE_CHECKING:
-    from nl_agents.training.agent import Agent
 
 
 class Life:
@@ -36,7 +34,7 @@ class Life:
 
     def __init__(
         self,
-        agent: Agent,
+        agent: Living,
         run_dir: str | os.PathLike[str] | None,
         info: dict[str, Any] | None = None,
         *,
@@ -68,7 +66,7 @@ class Life:
             self.logger = MetricLogger(run_dir)
 
     @classmethod
-    def resumed(cls, agent: Agent, run_dir: str | os.PathLike[str], target: int) -> Life:
+    def resumed(cls, agent: Living, run_dir: str | os.PathLike[str], target: int) -> Life:
         """Opens a run folder where its last checkpoint left it (or at its birth, if it had none)."""
         life = cls(agent, None, target=target)
         life.folder = RunFolder(run_dir, keep=agent.config.run.keep).open()
@@ -86,7 +84,7 @@ class Life:
         life._restore(tree["life"], tree["env"])
         return life
 
-    def run(self, *, progress_bar: bool, callback: Callable[[Agent], bool | None] | None) -> None:
+    def run(self, *, progress_bar: bool, callback: Callable[[Any], bool | None] | None) -> None:
         """Lives to the end. Ctrl-C ends it after the current rollout, with a checkpoint.
 
         Raises:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nl_agents.training.checkpoint_format import write_durably
-
-if TYPE_CHECKING:
-    from nl_agents.training.agent import Agent
+from nl_agents.training.living import Living
 
 
-def write_summary(folder: Path, agent: Agent, seconds: float) -> None:
+def write_summary(folder: Path, agent: Living, seconds: float) -> None:
     """Writes the figures that need no reference; evaluation adds the lifelong ones."""
     actor = agent.actor
     assert actor is not None
