@@ -20,24 +20,21 @@ from nl_agents.rl.returns import vtrace
 
 
 class Metrics:
-    """Sums of scalar tensors without host synchronisation; one transfer when read."""
+    """Scalar tensors collected without arithmetic or host synchronisation; one transfer when read."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self.values: dict[str, list[Tensor]] = {}
 
     def add(self, name: str, value: Tensor) -> None:
         """Adds one observation of ``name``."""
-        value = value.detach()
-        self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
-        self.counts[name] = self.counts.get(name, 0) + 1
+        self.values.setdefault(name, []).append(value.detach())
 
     def means(self) -> dict[str, float]:
         """Means of everything added (the only synchronisation)."""
-        if not self.sums:
+        if not self.values:
             return {}
-        values = torch.stack([total.float() for total in self.sums.values()]).tolist()
-        return {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
+        means = torch.stack([torch.stack(values).float().mean() for values in self.values.values()])
+        return dict(zip(self.values, means.tolist(), strict=True))
 
 
 class InnerLearner:
@@ -131,10 +128,10 @@ class InnerLearner:
         ppo, spec = self.config.ppo, self.policy.actions
         trains = fresh.trains
         advantages = losses.normalise_advantages(fresh.advantages, trains, least=self.policy.advantage_scale)
-        log_probs = spec.log_prob(output.parameters, fresh.actions)
+        log_probs, entropies = spec.log_prob_and_entropy(output.parameters, fresh.actions)
         policy = losses.ppo_policy_loss(log_probs, fresh.log_probs, advantages, trains, ppo.clip)
         value = losses.value_loss(output.values, fresh.returns / self.policy.return_scale, trains)
-        entropy = losses.masked_mean(spec.entropy(output.parameters), trains)
+        entropy = losses.masked_mean(entropies, trains)
         for name, scalar in (
             ("train/policy_loss", policy.loss),
             ("train/value_loss", value),

@@ -180,7 +180,8 @@ def run(
     """
     steps, batch, _, heads, width = mixed.shape
     rows = base.shape[2]
-    two, wide = 2 * width + 2, _padded(rows)
+    alone = steps == 1  # an act step works in place: copying to padded rows would cost more than it gains
+    two, wide = 2 * width + 2, rows if alone else _padded(rows)
     gate = np.empty(5, base.dtype)
     shape = (width, wide)
     start, own, anchored = np.zeros(shape, base.dtype), np.zeros(shape, base.dtype), np.zeros(shape, base.dtype)
@@ -190,8 +191,13 @@ def run(
         for h in range(heads):
             gate[0], gate[1], gate[2] = bias[h, 0], bias[h, 1], rate[h]
             old = anchor[b, h]
-            start[:, :rows], own[:, :rows] = base[h], delta[b, h]
-            anchored[:, :rows] = base[h] + old
+            if alone:
+                start, own = base[h], delta[b, h]
+            else:
+                start[:, :rows], own[:, :rows] = base[h], delta[b, h]
+            for j in range(width):
+                for r in range(rows):
+                    anchored[j, r] = base[h, j, r] + old[j, r]
             for t in range(steps):
                 alive = valid[t, b]
                 if alive and first[t, b] and clears[h]:
@@ -207,7 +213,8 @@ def run(
                 if (phase + t + 1) % period == 0:
                     old[:] = own[:, :rows]
                     anchored[:] = start + own
-            delta[b, h] = own[:, :rows]
+            if not alone:
+                delta[b, h] = own[:, :rows]
 
 
 @compiled

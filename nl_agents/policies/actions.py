@@ -75,6 +75,14 @@ class ActionSpec:
             return losses.categorical_entropy(parameters)
         return losses.gaussian_entropy(self.split(parameters)[1])
 
+    def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Both at the price of one [...]."""
+        if not self.discrete:
+            return self.log_prob(parameters, actions), self.entropy(parameters)
+        log_probs = parameters.log_softmax(-1)
+        taken = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        return taken, -(log_probs.exp() * log_probs).sum(-1)
+
     def kl(self, behaviour: Tensor, parameters: Tensor) -> Tensor:
         """KL(behaviour || policy) in nats [...], gradients into ``parameters`` only."""
         if self.discrete:

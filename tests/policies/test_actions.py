@@ -100,3 +100,12 @@ def test_features_are_one_hot_or_clipped() -> None:
 def test_other_spaces_are_refused(space: gym.Space[Any]) -> None:
     with pytest.raises(SpaceNotSupportedError, match=r"no policy head for action space .* expected Discrete or a Box"):
         ActionSpec(space)
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.Box(-1.0, 1.0, (3,))])
+def test_log_prob_and_entropy_come_together_as_alone(space: spaces.Space[Any]) -> None:
+    spec = ActionSpec(space)
+    parameters = torch.randn(5, 2, spec.parameters)
+    actions = spec.sample(parameters, torch.Generator().manual_seed(0))
+    both = spec.log_prob_and_entropy(parameters, actions)
+    torch.testing.assert_close(both, (spec.log_prob(parameters, actions), spec.entropy(parameters)))
