@@ -13,6 +13,8 @@ from nl_agents.rl.normalisation import Moments, initial_moments, update_moments,
 
 HORIZON = 500_000.0
 """Time constant of forgetting (env steps): scales follow drift and never collapse on a sudden shift."""
+STAKES_HORIZON = 100_000.0
+"""The same for advantages: what was at stake lately."""
 
 
 class ScaleKeeper:
@@ -48,7 +50,7 @@ class ScaleKeeper:
         squares = rollout.returns.square().unsqueeze(-1)
         self.square_return = update_moments(self.square_return, squares, trains, HORIZON)
         policy.return_scale.copy_(self.square_return.mean[0].sqrt().clamp_min(1.0))
-        self.advantage = update_moments(self.advantage, rollout.advantages.unsqueeze(-1), trains, HORIZON)
+        self.advantage = update_moments(self.advantage, rollout.advantages.unsqueeze(-1), trains, STAKES_HORIZON)
         policy.advantage_scale.copy_(variance(self.advantage)[0].sqrt())
 
     def state_dict(self) -> dict[str, list[Tensor]]:

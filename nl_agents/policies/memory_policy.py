@@ -75,7 +75,7 @@ class MemoryPolicy(nn.Module):
         self.critic = nn.Linear(width, 1)
         nn.init.orthogonal_(self.actor.weight, 0.01)
         nn.init.zeros_(self.actor.bias)
-        nn.init.orthogonal_(self.critic.weight, 1.0)
+        nn.init.orthogonal_(self.critic.weight, 0.01)
         nn.init.zeros_(self.critic.bias)
         self.predictor: nn.Sequential | None = None
         if prediction:
