@@ -90,7 +90,7 @@ class ReplayConfig:
     """first steps of a replayed chunk that only warm up its stored memory"""
     policy: float = 0.5
     """weight of the V-trace policy gradient on replayed chunks"""
-    clone_policy: float = 0.3
+    clone_policy: float = 0.1
     """weight of KL(stored behaviour || policy), itself weighted by how good the behaviour was"""
     clone_value: float = 0.5
     """weight of the squared distance to stored values, weighted alike"""
