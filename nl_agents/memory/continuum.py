@@ -47,7 +47,7 @@ class ActTimeLevel(nn.Module):
 
     so the read-out is what the level expects if the last action goes on, and how wrong it has just been. The objective
     is 1/2 ||e_t||^2, applied at t from (input, action) at t - 1 (ours: the paper defines no act-time loss). Keys have
-    unit length and eta <= 1, so ||F|| stays below max(||F_0||, sqrt(P)) sqrt(K) up to the pull of rho towards F_0.
+    unit length, targets lie in -1 .. 1 and eta <= 1: no write overshoots its target (tested over 10^5 steps).
 
     A transition across an episode's start is not learnt from; with scope ``never`` Delta itself survives it. W_out
     starts at zero: a new level leaves its host as it was. Gradients flow through the writes; none flows into Omega (a

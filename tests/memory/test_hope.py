@@ -176,9 +176,10 @@ def test_memory_stays_bounded_over_1e5_adversarial_steps(kind: str) -> None:
             y, state = core(piece, state, flags, None, torch.zeros(*piece.shape[:2], ACTIONS))
             assert y.isfinite().all()
             largest = max(largest, float(state.delta.norm(dim=(2, 3)).max()))
+            assert float(state.level_delta.norm(dim=(1, 2)).max()) < core.fast.size  # sqrt(P) targets sqrt(K) keys
     # a key of unit length is overwritten, not piled up: each row holds at most ~ sqrt(K) targets of size <= 1 + |M_0|
     rows, size = core.memory.rows, core.memory.key_size
-    target = 1.0 + float((core.memory.memory_0 + core.memory.residual).norm(dim=2).max())
+    target = 1.0 + float((core.memory.memory_0.detach() + core.memory.residual).norm(dim=2).max())
     assert largest < 4.0 * target * (rows * size) ** 0.5
 
 
