@@ -22,6 +22,7 @@ import tyro
 
 from benchmarks import lifelong_tables
 from benchmarks.speed import ROOT, Row, table
+from benchmarks.tuning_record import tuning_table
 from benchmarks.windows import Window
 
 PAGES = ("README.md", "benchmarks/README.md")
@@ -57,6 +58,8 @@ def draw(name: str, results: Path) -> str:
     """
     if name.startswith(lifelong_tables.PREFIX):
         return lifelong_tables.lifelong_table(results, name)
+    if name.startswith("tuning_"):
+        return tuning_table(name, results / "tuning")
     path = results / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in results.glob("*.json"))) or "none"
