@@ -3,9 +3,9 @@
     python -m benchmarks.lifelong --sequence cartpole-flip --jobs 2
 
 Every life is one process, ``nl-agents train``, on the same sequence seed for every agent, with the agent's own defaults
-and above them what its best tuning trial on this sequence had set (``benchmarks/tuning.py``). What is kept of a life (episodes, task log, options, wall-clock) goes to ``benchmarks/results/lifelong/<sequence>/``;
-lives that are already there are left out, so the command may be run again. ``python -m benchmarks.tables`` draws the
-tables.
+and above them what its best tuning trial on this sequence had set (``benchmarks/tuning.py``). What is kept of a life
+(episodes, task log, options, wall-clock) goes to ``benchmarks/results/lifelong/<sequence>/``; lives that are already
+there are left out, so the command may be run again. ``python -m benchmarks.tables`` draws the tables.
 """
 
 from __future__ import annotations
