@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nl_agents.memory import delta_kernel, level_kernel
+from nl_agents.memory import delta_adjoint, delta_kernel, level_kernel
 
 
 class CompiledMemory(torch.autograd.Function):
@@ -53,7 +53,7 @@ class CompiledMemory(torch.autograd.Function):
             grad.clone(memory_format=torch.contiguous_format) for grad in (grad_delta, grad_anchor)
         )
         grad_mixed, grads = torch.zeros_like(mixed), [torch.zeros_like(tensor) for tensor in (base, bias, rate)]
-        delta_kernel.run_adjoint(
+        delta_adjoint.run_adjoint(
             *numbers,
             clears,
             *before,

@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from nl_agents.memory.delta_kernel import Array, compiled
+from nl_agents.memory.delta_kernel import Array
+from nl_agents.memory.lanes import compiled
 
 
 @compiled

@@ -35,10 +35,10 @@ def test_a_numba_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_without_a_folder_for_its_cache_numba_compiles_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a read-only installation of a user without home."""
-    from nl_agents.memory import delta_kernel
+    from nl_agents.memory import lanes
 
     asked: list[bool] = []
-    njit = delta_kernel.njit
+    njit = lanes.njit
 
     def homeless(*, cache: bool, **options: Any) -> Any:
         asked.append(cache)
@@ -46,9 +46,9 @@ def test_without_a_folder_for_its_cache_numba_compiles_all_the_same(monkeypatch:
             raise RuntimeError("cannot cache function: no locator available")
         return njit(cache=False, **options)
 
-    monkeypatch.setattr(delta_kernel, "njit", homeless)
+    monkeypatch.setattr(lanes, "njit", homeless)
 
-    @delta_kernel.compiled
+    @lanes.compiled
     def double(x: float) -> float:
         return 2.0 * x
 
