@@ -75,8 +75,7 @@ class CompiledLevel(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: D102
         ctx: Any,
-        now: Tensor,  # [T, B, K]
-        before: Tensor,  # [T, B, K]
+        active: Tensor,  # [2, T, B, K] keys of this step and of the last one, before they are made units
         target: Tensor,  # [T, B, P]
         base: Tensor,  # [P, K]
         keep: Tensor,  # []
@@ -88,14 +87,15 @@ class CompiledLevel(torch.autograd.Function):
         period: int,
         phase: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        blocks = [tensor.detach().contiguous() for tensor in (now, before, target)]
+        blocks = [tensor.detach().contiguous() for tensor in (active, target)]
         base, delta, gradient = base.detach().contiguous(), delta.contiguous(), gradient.contiguous()
         flags = (learns.contiguous().numpy(), resets.contiguous().numpy())
         scalars = (float(keep), float(rate))
-        reads = now.new_empty(now.shape[0], now.shape[1], 2 * base.shape[0])
+        reads = target.new_empty(*target.shape[:2], 2 * base.shape[0])
         after = (delta.detach().clone(), gradient.detach().clone())
         level_kernel.run_level(
-            *(block.numpy() for block in blocks),
+            *blocks[0].numpy(),
+            blocks[1].numpy(),
             *flags,
             base.numpy(),
             *scalars,
@@ -104,21 +104,20 @@ class CompiledLevel(torch.autograd.Function):
             phase,
             reads.detach().numpy(),
         )
-        ctx.save_for_backward(*blocks[:2], base, delta, gradient, reads)
+        ctx.save_for_backward(blocks[0], base, delta, gradient, reads)
         ctx.flags, ctx.scalars, ctx.clock = flags, scalars, (period, phase)
         return reads, *after
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_reads: Tensor, grad_delta: Tensor, grad_gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        now, before, base, delta, gradient, reads = ctx.saved_tensors
+        active, base, delta, gradient, reads = ctx.saved_tensors
         outs = [grad.clone(memory_format=torch.contiguous_format) for grad in (grad_delta, grad_gradient)]
-        grad_now, grad_before = torch.empty_like(now), torch.empty_like(before)
-        grad_target = now.new_empty(*now.shape[:2], base.shape[0])
+        grad_active = torch.empty_like(active)
+        grad_target = active.new_empty(*active.shape[1:3], base.shape[0])
         grad_base, scalars = torch.zeros_like(base), base.new_zeros(2)
         level_kernel.run_level_adjoint(
-            now.numpy(),
-            before.numpy(),
+            *active.numpy(),
             *ctx.flags,
             base.numpy(),
             *ctx.scalars,
@@ -128,6 +127,7 @@ class CompiledLevel(torch.autograd.Function):
             reads.detach().numpy(),
             grad_reads.contiguous().numpy(),
             *(out.numpy() for out in outs),
-            *(grad.numpy() for grad in (grad_now, grad_before, grad_target, grad_base, scalars)),
+            *grad_active.numpy(),
+            *(grad.numpy() for grad in (grad_target, grad_base, scalars)),
         )
-        return grad_now, grad_before, grad_target, grad_base, scalars[0], scalars[1], *outs, None, None, None, None
+        return grad_active, grad_target, grad_base, scalars[0], scalars[1], *outs, None, None, None, None

@@ -104,11 +104,10 @@ class ActTimeLevel(nn.Module):
         raw = self.key(F.layer_norm(z, z.shape[-1:]))  # [T, B, K]
         signal = F.linear(x.detach(), self.omega)
         before, signal_before, last = _previous(raw, signal, state, is_valid)
+        both = torch.stack((raw, before))  # [2, T, B, K]: this step's key, and the last one's with this step's action
         if self.action is not None and last_action is not None:
-            shift = self.action(last_action)
-            now, before = raw + shift, before + shift
-        else:
-            now = raw
+            both = both + self.action(last_action)
+        active = F.silu(both)
         target = torch.tanh(self.gain * (signal - signal_before))  # [T, B, P]
         learns = ~is_first if is_valid is None else ~is_first & is_valid
         resets = (is_first if is_valid is None else is_first & is_valid) if self.scope == "episode" else None
@@ -116,11 +115,9 @@ class ActTimeLevel(nn.Module):
         if compiled is not None and z.device.type == "cpu":
             flags = (learns, torch.zeros_like(learns) if resets is None else resets)
             memories = (self.memory_0, keep, rate, state.delta, state.gradient)
-            reads, delta, gradient = compiled.CompiledLevel.apply(
-                now, before, target, *memories, *flags, self.period, phase
-            )
+            reads, delta, gradient = compiled.CompiledLevel.apply(active, target, *memories, *flags, self.period, phase)
         else:
-            keys = F.normalize(F.silu(torch.stack((now, before))), dim=-1, eps=1e-6).permute(2, 1, 0, 3)  # [B, T, 2, K]
+            keys = F.normalize(active, dim=-1, eps=1e-6).permute(2, 1, 0, 3)  # [B, T, 2, K]
             given = (keys, target.transpose(0, 1), learns.T.unsqueeze(-1), resets, state)
             reads, delta, gradient = self._scan(*given, keep, rate, pieces(steps, self.period, phase))
             reads = reads.transpose(0, 1)

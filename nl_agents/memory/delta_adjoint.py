@@ -5,18 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from nl_agents.memory.delta_kernel import Array, add_into, ask, drain, fill, write
-from nl_agents.memory.lanes import LANES, add, compiled, div, fma, load, mul, padded, root, splat, store, total, unit
-
-
-@compiled
-def _unit_adjoint(unit: Array, t: int, norm: float, grad: Array, out: Array) -> None:
-    """Writes out = the gradient with respect to the row that ``lanes.unit`` normalised into unit[t]."""
-    along = unit[t, 0] * grad[0]
-    for j in range(1, out.shape[0]):
-        along += unit[t, j] * grad[j]
-    scale = unit.dtype.type(1.0 / norm)
-    for j in range(out.shape[0]):
-        out[j] = (grad[j] - unit[t, j] * along) * scale
+from nl_agents.memory.lanes import (
+    LANES,
+    add,
+    compiled,
+    div,
+    fma,
+    load,
+    mul,
+    padded,
+    root,
+    splat,
+    store,
+    total,
+    unit,
+    unit_adjoint,
+)
 
 
 @compiled
@@ -201,7 +205,7 @@ def run_adjoint(
                     for_keep, for_step = _from_error(grown, path, t, gates, k, z, error, gy, gz)
                     _from_write(start, grown, given, path, t, gates, k, q, error, gy, read, gk, gq)
                     _through(anchored, p, t, width, gz, wide, gv, lent)  # the targets
-                    _unit_adjoint(k, t, norms[2, t], gk, gp[:width])
+                    unit_adjoint(k, t, norms[2, t], gk, gp[:width])
                     for j in range(width):
                         gp[width + j] = gv[j]
                     beta, gate, keep = gates[t, 3], gates[t, 4], gates[t, 5]
@@ -212,11 +216,11 @@ def run_adjoint(
                     grad_bias[h, 1] += gp[two - 1]
                     grad_rate[h] -= for_log * gate
                     _through(anchored, c, t, 0, gp, padded(two), gc, lent)  # key, value, gates
-                    _unit_adjoint(c, t, norms[0, t], gc, grad_mixed[t, b, 0, h])
+                    unit_adjoint(c, t, norms[0, t], gc, grad_mixed[t, b, 0, h])
                 else:
                     grad_mixed[t, b, 0, h] = zero
                     _from_read(start, grown, given, path, t, q, read, gq)
-                _unit_adjoint(q, t, norms[1, t], gq, grad_mixed[t, b, 1, h])
+                unit_adjoint(q, t, norms[1, t], gq, grad_mixed[t, b, 1, h])
                 if alive and first[t, b] and clears[h]:
                     add_into(given, lent, given)
                     lent[:], grown[:] = zero, zero

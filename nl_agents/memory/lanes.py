@@ -189,3 +189,14 @@ def unit(row: Any, out: Any, t: int) -> float:
     for j in range(row.shape[0]):
         out[t, j] = row[j] * scale
     return norm
+
+
+@compiled
+def unit_adjoint(found: Any, t: int, norm: float, grad: Any, out: Any) -> None:
+    """Writes out = the gradient with respect to the row that ``unit`` normalised into found[t]."""
+    along = found[t, 0] * grad[0]
+    for j in range(1, out.shape[0]):
+        along += found[t, j] * grad[j]
+    scale = found.dtype.type(1.0 / norm)
+    for j in range(out.shape[0]):
+        out[j] = (grad[j] - found[t, j] * along) * scale

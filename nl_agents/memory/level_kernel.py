@@ -1,41 +1,47 @@
 """The act-time CMS level on CPU: one compiled pass over the steps, and its adjoint.
 
-The equations are those of ``continuum.ActTimeLevel``; both forms agree to rounding. Gradients of the two scalars,
-retention over a period (``keep``) and rate of a write (``rate``), come out beside those of the arrays.
+The equations are those of ``continuum.ActTimeLevel`` from the keys after the silu on; both forms agree to rounding.
+While worked on, rows of K are padded with zeros to whole vectors (``lanes``). Gradients of the two scalars, retention
+over a period (``keep``) and rate of a write (``rate``), come out beside those of the arrays.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from nl_agents.memory.delta_kernel import Array
-from nl_agents.memory.lanes import compiled
+from nl_agents.memory.delta_kernel import Array, drain, fill
+from nl_agents.memory.lanes import LANES, add, compiled, fma, load, mul, padded, splat, store, total, unit, unit_adjoint
 
 
 @compiled
-def _key(row: Array, active: Array, unit: Array) -> float:
-    """Fills active = silu(row) and unit = active / |active|; returns that norm, at least 1e-6."""
-    total = 0.0
-    for j in range(row.shape[0]):
-        active[j] = row[j] / (1.0 + math.exp(-row[j]))
-        total += active[j] * active[j]
-    norm = max(math.sqrt(total), 1e-6)
-    for j in range(row.shape[0]):
-        unit[j] = active[j] / norm
-    return norm
+def _expect(base: Array, own: Array, kappa: Array, past: Array, i: int) -> tuple[float, float]:
+    """What row i of the matrix says of this step's key and of the last one's."""
+    ahead = splat(base.dtype.type(0.0))
+    behind = ahead
+    for j in range(0, base.shape[1], LANES):
+        weight = add(load(base, (i, j)), load(own, (i, j)))
+        ahead = fma(weight, load(kappa, (0, j)), ahead)
+        behind = fma(weight, load(past, (0, j)), behind)
+    return total(ahead), total(behind)
 
 
 @compiled
-def _key_adjoint(row: Array, unit: Array, norm: float, grad: Array, out: Array) -> None:
-    """Fills out with the gradient of ``_key``'s row, given that of its unit vector."""
-    along = 0.0
-    for j in range(row.shape[0]):
-        along += unit[j] * grad[j]
-    for j in range(row.shape[0]):
-        gate = 1.0 / (1.0 + math.exp(-row[j]))
-        out[j] = (grad[j] - unit[j] * along) / norm * gate * (1.0 + row[j] * (1.0 - gate))
+def _gather(summed: Array, i: int, error: float, past: Array) -> None:
+    """Adds error * past to row i of the summed gradient."""
+    scale = splat(summed.dtype.type(error))
+    for j in range(0, summed.shape[1], LANES):
+        store(summed, (i, j), fma(scale, load(past, (0, j)), load(summed, (i, j))))
+
+
+@compiled
+def _close(own: Array, summed: Array, keep: float, rate: float) -> None:
+    """The write of a period: own <- keep own + rate summed, summed <- 0."""
+    kept, step = splat(own.dtype.type(keep)), splat(own.dtype.type(rate))
+    zero = splat(own.dtype.type(0.0))
+    for i in range(own.shape[0]):
+        for j in range(0, own.shape[1], LANES):
+            store(own, (i, j), fma(kept, load(own, (i, j)), mul(step, load(summed, (i, j)))))
+            store(summed, (i, j), zero)
 
 
 @compiled
@@ -57,8 +63,8 @@ def run_level(
     """Forward pass; ``delta`` and ``gradient`` are changed in place.
 
     Args:
-        now: [T, B, K] key rows of this step, action included, before the silu.
-        before: [T, B, K] key rows of the last valid step with this step's last action.
+        now: [T, B, K] keys of this step, action included, after the silu, before they are made units.
+        before: [T, B, K] keys of the last valid step with this step's last action.
         target: [T, B, P].
         learns: [T, B] bool, the step's error is written.
         resets: [T, B] bool, the stream's matrix is cleared before the step.
@@ -72,34 +78,66 @@ def run_level(
         reads: [T, B, 2P] expectation and error, written.
     """
     steps, batch, size = now.shape
-    out = base.shape[0]
-    active, kappa, past = np.empty(size, base.dtype), np.empty(size, base.dtype), np.empty(size, base.dtype)
+    out, wide, dtype = base.shape[0], padded(size), base.dtype
+    given, own, summed = np.zeros((out, wide), dtype), np.zeros((out, wide), dtype), np.zeros((out, wide), dtype)
+    kappa, past = np.zeros((1, wide), dtype), np.zeros((1, wide), dtype)
+    fill(base, given)
     for b in range(batch):
-        own, summed = delta[b], gradient[b]
+        fill(delta[b], own)
+        fill(gradient[b], summed)
         for t in range(steps):
             if resets[t, b]:
                 own[:], summed[:] = 0.0, 0.0
-            _key(now[t, b], active, kappa)
-            _key(before[t, b], active, past)
+            unit(now[t, b], kappa, 0)
+            unit(before[t, b], past, 0)
             for i in range(out):
-                ahead, behind = base.dtype.type(0.0), base.dtype.type(0.0)
-                for j in range(size):
-                    weight = base[i, j] + own[i, j]
-                    ahead += weight * kappa[j]
-                    behind += weight * past[j]
-                reads[t, b, i] = ahead
-                error = target[t, b, i] - behind
-                if not learns[t, b]:
-                    error = base.dtype.type(0.0)
-                reads[t, b, out + i] = error
+                ahead, behind = _expect(given, own, kappa, past, i)
+                reads[t, b, i], reads[t, b, out + i] = ahead, 0.0
                 if learns[t, b]:
-                    for j in range(size):
-                        summed[i, j] += error * past[j]
+                    reads[t, b, out + i] = target[t, b, i] - behind
+                    _gather(summed, i, reads[t, b, out + i], past)
             if (phase + t + 1) % period == 0:
-                for i in range(out):
-                    for j in range(size):
-                        own[i, j] = keep * own[i, j] + rate * summed[i, j]
-                        summed[i, j] = 0.0
+                _close(own, summed, keep, rate)
+        drain(own, delta[b])
+        drain(summed, gradient[b])
+
+
+@compiled
+def _row_adjoint(
+    base: Array,
+    own: Array,
+    grown: Array,
+    pending: Array,
+    grad_base: Array,
+    kappa: Array,
+    past: Array,
+    i: int,
+    learns: bool,
+    ahead: float,
+    wrong: float,
+    error: float,
+    gk: Array,
+    gp: Array,
+) -> float:
+    """Passes the gradients of row i's expectation (ahead) and error (wrong) back; returns that of its target."""
+    dtype = base.dtype
+    zero = splat(dtype.type(0.0))
+    flow = dtype.type(0.0)
+    if learns:
+        found = zero
+        for j in range(0, base.shape[1], LANES):
+            found = fma(load(pending, (i, j)), load(past, (0, j)), found)
+        flow = dtype.type(wrong) + total(found)
+    written = splat(dtype.type(error) if learns else dtype.type(0.0))
+    expected, missed = splat(dtype.type(ahead)), splat(-flow)
+    for j in range(0, base.shape[1], LANES):
+        weight = add(load(base, (i, j)), load(own, (i, j)))
+        store(gk, (j,), fma(weight, expected, load(gk, (j,))))
+        store(gp, (j,), fma(load(pending, (i, j)), written, fma(weight, missed, load(gp, (j,)))))
+        pushed = fma(expected, load(kappa, (0, j)), mul(missed, load(past, (0, j))))
+        store(grown, (i, j), add(load(grown, (i, j)), pushed))
+        store(grad_base, (i, j), add(load(grad_base, (i, j)), pushed))
+    return flow
 
 
 @compiled
@@ -131,32 +169,33 @@ def run_level_adjoint(
     ``grad_before`` and ``grad_target`` are written; ``grad_base`` and ``grad_scalars`` [keep, rate] are added to.
     """
     steps, batch, size = now.shape
-    out = base.shape[0]
-    dtype = base.dtype
+    out, wide, dtype = base.shape[0], padded(size), base.dtype
     writes = steps // period + 2
-    owns, sums = np.empty((writes, out, size), dtype), np.empty((writes, out, size), dtype)
-    own, summed = np.empty((out, size), dtype), np.empty((out, size), dtype)
-    active, kappa, past = np.empty(size, dtype), np.empty(size, dtype), np.empty(size, dtype)
-    gk, gp = np.empty(size, dtype), np.empty(size, dtype)
+    owns, sums = np.zeros((writes, out, wide), dtype), np.zeros((writes, out, wide), dtype)
+    given, first, given_grad = np.zeros((out, wide), dtype), np.zeros((out, wide), dtype), np.zeros((out, wide), dtype)
+    own, summed = np.zeros((out, wide), dtype), np.zeros((out, wide), dtype)
+    grown, pending = np.zeros((out, wide), dtype), np.zeros((out, wide), dtype)
+    kappa, past = np.zeros((1, wide), dtype), np.zeros((1, wide), dtype)
+    gk, gp = np.zeros(wide, dtype), np.zeros(wide, dtype)
+    fill(base, given)
     for b in range(batch):
-        own[:], summed[:] = delta[b], gradient[b]
+        fill(delta[b], first)
+        fill(gradient[b], summed)
+        own[:] = first
         count = 0
         for t in range(steps):  # forward once more, for what stood at each write
             if resets[t, b]:
                 own[:], summed[:] = 0.0, 0.0
             if learns[t, b]:
-                _key(before[t, b], active, past)
+                unit(before[t, b], past, 0)
                 for i in range(out):
-                    for j in range(size):
-                        summed[i, j] += reads[t, b, out + i] * past[j]
+                    _gather(summed, i, reads[t, b, out + i], past)
             if (phase + t + 1) % period == 0:
                 owns[count], sums[count] = own, summed
                 count += 1
-                for i in range(out):
-                    for j in range(size):
-                        own[i, j] = keep * own[i, j] + rate * summed[i, j]
-                        summed[i, j] = 0.0
-        grown, pending = grad_delta[b], grad_gradient[b]
+                _close(own, summed, keep, rate)
+        fill(grad_delta[b], grown)
+        fill(grad_gradient[b], pending)
         fresh = False  # whether ``own`` must be looked up again: a reset hides what stood before
         for t in range(steps - 1, -1, -1):
             if (phase + t + 1) % period == 0:
@@ -169,30 +208,25 @@ def run_level_adjoint(
                         pending[i, j] = rate * grown[i, j]
                         grown[i, j] = keep * grown[i, j]
             if fresh:
-                _stood(own, owns, delta[b], keep, rate, sums, count, resets, b, t, period, phase)
+                _stood(own, owns, first, keep, rate, sums, count, resets, b, t, period, phase)
                 fresh = False
-            norm_now, norm_before = _key(now[t, b], active, kappa), _key(before[t, b], active, past)
+            norm_now, norm_before = unit(now[t, b], kappa, 0), unit(before[t, b], past, 0)
             gk[:], gp[:] = 0.0, 0.0
             for i in range(out):
-                ahead, flow = grad_reads[t, b, i], dtype.type(0.0)
-                if learns[t, b]:
-                    flow = grad_reads[t, b, out + i]
-                    for j in range(size):
-                        flow += pending[i, j] * past[j]
-                        gp[j] += pending[i, j] * reads[t, b, out + i]
-                grad_target[t, b, i] = flow
-                for j in range(size):
-                    weight = base[i, j] + own[i, j]
-                    gk[j] += weight * ahead
-                    gp[j] -= weight * flow
-                    pushed = ahead * kappa[j] - flow * past[j]
-                    grown[i, j] += pushed
-                    grad_base[i, j] += pushed
-            _key_adjoint(now[t, b], kappa, norm_now, gk, grad_now[t, b])
-            _key_adjoint(before[t, b], past, norm_before, gp, grad_before[t, b])
+                grad_target[t, b, i] = _row_adjoint(
+                    given, own, grown, pending, given_grad, kappa, past, i, learns[t, b],
+                    grad_reads[t, b, i], grad_reads[t, b, out + i], reads[t, b, out + i], gk, gp,
+                )  # fmt: skip
+            unit_adjoint(kappa, 0, norm_now, gk, grad_now[t, b])
+            unit_adjoint(past, 0, norm_before, gp, grad_before[t, b])
             if resets[t, b]:
                 grown[:], pending[:] = 0.0, 0.0
                 fresh = True
+        drain(grown, grad_delta[b])
+        drain(pending, grad_gradient[b])
+    for i in range(out):
+        for j in range(size):
+            grad_base[i, j] += given_grad[i, j]
 
 
 @compiled
