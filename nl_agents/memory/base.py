@@ -81,6 +81,23 @@ class MemoryCore(nn.Module, ABC):
             read-out [T, B, width] and the memory after the last step.
         """
 
+    @torch.no_grad()
+    def act(
+        self,
+        x: Tensor,
+        state: Any,
+        is_first: Tensor,
+        is_valid: Tensor | None = None,
+        last_action: Tensor | None = None,
+        phase: int | None = None,
+    ) -> tuple[Tensor, Any]:
+        """``forward`` for who acts: no gradients, and ``state`` is given away (it may be overwritten; use it no more).
+
+        Same numbers as ``forward``, bit for bit. A core overrides it where a copy of the memory can be spared.
+        """
+        result: tuple[Tensor, Any] = self(x, state, is_first, is_valid, last_action, phase)
+        return result
+
     @abstractmethod
     def levels(self) -> list[LevelInfo]:
         """Returns one row for each thing in the core that learns on a time scale of its own."""

@@ -2,12 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nl_agents.memory import delta_adjoint, delta_kernel, level_kernel
+
+
+def _memory_numbers(
+    mixed: Tensor, memory_0: Tensor, residual: Tensor, bias: Tensor, log_tau: Tensor
+) -> tuple[Any, ...]:
+    """The kernel's number arguments: mixed, base [H, K, R], bias and rate."""
+    base = np.ascontiguousarray((memory_0.detach().numpy() + residual.numpy()).transpose(0, 2, 1))
+    return mixed.detach().numpy(), base, bias.detach().numpy(), 2.0 * np.exp(-log_tau.detach().numpy())
+
+
+def _level_scalars(log_tau: Tensor, rate_logit: Tensor, period: int) -> tuple[float, float]:
+    """Retention over a period and step of a write."""
+    keep = math.exp(-period * math.exp(-float(log_tau)))
+    return keep, 1.0 / (1.0 + math.exp(-float(rate_logit))) / period
+
+
+def act_memory(
+    mixed: Tensor,
+    weights: tuple[Tensor, ...],
+    delta: Tensor,
+    anchor: Tensor,
+    flags: tuple[Tensor, ...],
+    clock: tuple[int, int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``CompiledMemory`` without gradients, on states that are given away: contiguous ones are changed in place."""
+    mixed, delta, anchor = mixed.contiguous(), delta.contiguous(), anchor.contiguous()
+    out = mixed.new_empty(*mixed.shape[:2], *mixed.shape[3:])
+    clears, *when = (flag.contiguous().numpy() for flag in flags)
+    memories = (delta.numpy(), anchor.numpy())
+    delta_kernel.run(*_memory_numbers(mixed, *weights), clears, *memories, *when, *clock, out.numpy(), *memories)
+    return out, delta, anchor
+
+
+def act_level(
+    active: Tensor,
+    target: Tensor,
+    weights: tuple[Tensor, ...],
+    delta: Tensor,
+    gradient: Tensor,
+    flags: tuple[Tensor, ...],
+    clock: tuple[int, int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``CompiledLevel`` without gradients, on states that are given away: contiguous ones are changed in place."""
+    active, target, delta, gradient = (block.contiguous() for block in (active, target, delta, gradient))
+    base, log_tau, rate_logit = weights
+    reads = target.new_empty(*target.shape[:2], 2 * base.shape[0])
+    when = (flag.contiguous().numpy() for flag in flags)
+    memories = (delta.numpy(), gradient.numpy())
+    scalars = _level_scalars(log_tau, rate_logit, clock[0])
+    numbers = (*active.numpy(), target.numpy(), *when, base.detach().contiguous().numpy(), *scalars)
+    level_kernel.run_level(*numbers, *memories, *clock, reads.numpy(), *memories)
+    return reads, delta, gradient
 
 
 class CompiledMemory(torch.autograd.Function):
@@ -17,9 +71,10 @@ class CompiledMemory(torch.autograd.Function):
     def forward(  # noqa: D102
         ctx: Any,
         mixed: Tensor,  # [T, B, 3, H, K], the first two of three are inputs and queries
-        base: Tensor,  # [H, K, R]
+        memory_0: Tensor,  # [H, R, K] meta-learned matrices
+        residual: Tensor,  # [R, K] constant added to each of them
         bias: Tensor,  # [H, 2]
-        rate: Tensor,  # [H]
+        log_tau: Tensor,  # [H] time constants of retention
         delta: Tensor,  # [B, H, K, R]
         anchor: Tensor,  # [B, H, K, R]
         clears: Tensor,  # [H] bool
@@ -28,45 +83,46 @@ class CompiledMemory(torch.autograd.Function):
         period: int,
         phase: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        mixed, base = mixed.contiguous(), base.contiguous()
-        delta, anchor = delta.contiguous(), anchor.contiguous()
-        is_first, is_valid = is_first.contiguous(), is_valid.contiguous()
+        mixed, delta, anchor = mixed.contiguous(), delta.contiguous(), anchor.contiguous()
         steps, batch, _, heads, width = mixed.shape
+        flags = (clears.numpy(), is_first.contiguous().numpy(), is_valid.contiguous().numpy())
+        numbers = _memory_numbers(mixed, memory_0, residual, bias, log_tau)
+        before = (delta.detach().numpy(), anchor.detach().numpy())
         out = mixed.new_empty(steps, batch, heads, width)
-        delta_after, anchor_after = delta.clone(), anchor.clone()
-        flags = (clears.numpy(), is_first.numpy(), is_valid.numpy())
-        numbers = [tensor.detach().numpy() for tensor in (mixed, base, bias, rate)]
-        after = (delta_after.detach().numpy(), anchor_after.detach().numpy())
-        delta_kernel.run(*numbers, flags[0], *after, flags[1], flags[2], period, phase, out.detach().numpy())
-        ctx.save_for_backward(mixed, base, bias, rate, delta, anchor)
-        ctx.flags, ctx.clock = flags, (period, phase)
-        return out, delta_after, anchor_after
+        after = (torch.empty_like(delta), torch.empty_like(anchor))
+        written = (after[0].detach().numpy(), after[1].detach().numpy())
+        delta_kernel.run(*numbers, flags[0], *before, *flags[1:], period, phase, out.detach().numpy(), *written)
+        ctx.save_for_backward(mixed, bias, delta, anchor)
+        ctx.kept = (numbers, flags, before, (period, phase))
+        return out, *after
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_out: Tensor, grad_delta: Tensor, grad_anchor: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        mixed, base, bias, rate, delta, anchor = ctx.saved_tensors
-        clears, first, valid = ctx.flags
-        numbers = [tensor.detach().numpy() for tensor in (mixed, base, bias, rate)]
-        before = (delta.detach().numpy(), anchor.detach().numpy())
+        mixed, bias, _, _ = ctx.saved_tensors  # raises if one of them was changed meanwhile
+        numbers, flags, before, clock = ctx.kept
         grad_delta, grad_anchor = (
             grad.clone(memory_format=torch.contiguous_format) for grad in (grad_delta, grad_anchor)
         )
-        grad_mixed, grads = torch.zeros_like(mixed), [torch.zeros_like(tensor) for tensor in (base, bias, rate)]
+        grad_mixed, grad_bias = torch.zeros_like(mixed), torch.zeros_like(bias)
+        grad_base, grad_rate = np.zeros_like(numbers[1]), np.zeros_like(numbers[3])
         delta_adjoint.run_adjoint(
             *numbers,
-            clears,
+            flags[0],
             *before,
-            first,
-            valid,
-            *ctx.clock,
+            *flags[1:],
+            *clock,
             grad_out.contiguous().numpy(),
             grad_delta.numpy(),
             grad_anchor.numpy(),
             grad_mixed.numpy(),
-            *(grad.numpy() for grad in grads),
+            grad_base,
+            grad_bias.numpy(),
+            grad_rate,
         )
-        return grad_mixed, *grads, grad_delta, grad_anchor, None, None, None, None, None
+        grad_memory = torch.from_numpy(np.ascontiguousarray(grad_base.transpose(0, 2, 1)))
+        grad_tau = torch.from_numpy(-grad_rate * numbers[3])
+        return (grad_mixed, grad_memory, None, grad_bias, grad_tau, grad_delta, grad_anchor, *(None,) * 5)
 
 
 class CompiledLevel(torch.autograd.Function):
@@ -78,8 +134,8 @@ class CompiledLevel(torch.autograd.Function):
         active: Tensor,  # [2, T, B, K] keys of this step and of the last one, before they are made units
         target: Tensor,  # [T, B, P]
         base: Tensor,  # [P, K]
-        keep: Tensor,  # []
-        rate: Tensor,  # []
+        log_tau: Tensor,  # [] time constant of retention
+        rate_logit: Tensor,  # [] of the step of a write
         delta: Tensor,  # [B, P, K]
         gradient: Tensor,  # [B, P, K]
         learns: Tensor,  # [T, B] bool
@@ -90,22 +146,25 @@ class CompiledLevel(torch.autograd.Function):
         blocks = [tensor.detach().contiguous() for tensor in (active, target)]
         base, delta, gradient = base.detach().contiguous(), delta.contiguous(), gradient.contiguous()
         flags = (learns.contiguous().numpy(), resets.contiguous().numpy())
-        scalars = (float(keep), float(rate))
+        scalars = _level_scalars(log_tau, rate_logit, period)
         reads = target.new_empty(*target.shape[:2], 2 * base.shape[0])
-        after = (delta.detach().clone(), gradient.detach().clone())
+        after = (torch.empty_like(delta), torch.empty_like(gradient))
         level_kernel.run_level(
             *blocks[0].numpy(),
             blocks[1].numpy(),
             *flags,
             base.numpy(),
             *scalars,
-            *(memory.numpy() for memory in after),
+            delta.detach().numpy(),
+            gradient.detach().numpy(),
             period,
             phase,
             reads.detach().numpy(),
+            *(memory.detach().numpy() for memory in after),
         )
         ctx.save_for_backward(blocks[0], base, delta, gradient, reads)
         ctx.flags, ctx.scalars, ctx.clock = flags, scalars, (period, phase)
+        ctx.lost = period * math.exp(-float(log_tau))  # -log of what is kept over a period
         return reads, *after
 
     @staticmethod
@@ -130,4 +189,7 @@ class CompiledLevel(torch.autograd.Function):
             *grad_active.numpy(),
             *(grad.numpy() for grad in (grad_target, grad_base, scalars)),
         )
-        return grad_active, grad_target, grad_base, scalars[0], scalars[1], *outs, None, None, None, None
+        keep, rate = ctx.scalars
+        grad_tau = scalars[0] * (keep * ctx.lost)
+        grad_logit = scalars[1] * (rate * (1.0 - rate * ctx.clock[0]))
+        return (grad_active, grad_target, grad_base, grad_tau, grad_logit, *outs, *(None,) * 4)

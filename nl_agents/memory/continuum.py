@@ -98,8 +98,12 @@ class ActTimeLevel(nn.Module):
         is_valid: Tensor | None,
         last_action: Tensor | None,
         phase: int,
+        acting: bool = False,
     ) -> tuple[Tensor, ActTimeState]:
-        """Maps z [T, B, width] and x [T, B, input_size] to y [T, B, width] and the memory after the last step."""
+        """Maps z [T, B, width] and x [T, B, input_size] to y [T, B, width] and the memory after the last step.
+
+        ``acting`` gives the state away and asks for no gradients (``MemoryCore.act``).
+        """
         steps = z.shape[0]
         raw = self.key(F.layer_norm(z, z.shape[-1:]))  # [T, B, K]
         signal = F.linear(x.detach(), self.omega)
@@ -111,15 +115,21 @@ class ActTimeLevel(nn.Module):
         target = torch.tanh(self.gain * (signal - signal_before))  # [T, B, P]
         learns = ~is_first if is_valid is None else ~is_first & is_valid
         resets = (is_first if is_valid is None else is_first & is_valid) if self.scope == "episode" else None
-        keep, rate = torch.exp(-self.period * torch.exp(-self.log_tau)), torch.sigmoid(self.rate_logit) / self.period
         if compiled is not None and z.device.type == "cpu":
             flags = (learns, torch.zeros_like(learns) if resets is None else resets)
-            memories = (self.memory_0, keep, rate, state.delta, state.gradient)
-            reads, delta, gradient = compiled.CompiledLevel.apply(active, target, *memories, *flags, self.period, phase)
+            weights, memories = (self.memory_0, self.log_tau, self.rate_logit), (state.delta, state.gradient)
+            if acting:
+                reads, delta, gradient = compiled.act_level(
+                    active, target, weights, *memories, flags, (self.period, phase)
+                )
+            else:
+                reads, delta, gradient = compiled.CompiledLevel.apply(
+                    active, target, *weights, *memories, *flags, self.period, phase
+                )
         else:
             keys = F.normalize(active, dim=-1, eps=1e-6).permute(2, 1, 0, 3)  # [B, T, 2, K]
             given = (keys, target.transpose(0, 1), learns.T.unsqueeze(-1), resets, state)
-            reads, delta, gradient = self._scan(*given, keep, rate, pieces(steps, self.period, phase))
+            reads, delta, gradient = self._scan(*given, pieces(steps, self.period, phase))
             reads = reads.transpose(0, 1)
         return z + self.out(reads), ActTimeState(delta, gradient, *last)
 
@@ -130,12 +140,11 @@ class ActTimeLevel(nn.Module):
         learns: Tensor,
         resets: Tensor | None,
         state: ActTimeState,
-        keep: Tensor,
-        rate: Tensor,
         cut: list[Piece],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Runs the chunks one after the other; inside a chunk the matrix stands still. Reads come batch first."""
         batch, steps, _, size = keys.shape
+        keep, rate = torch.exp(-self.period * torch.exp(-self.log_tau)), torch.sigmoid(self.rate_logit) / self.period
         delta, gradient = state.delta, state.gradient
         static = keys.reshape(batch, steps * 2, size) @ self.memory_0.T
         static = static.view(batch, steps, 2, size)
@@ -173,6 +182,8 @@ def _previous(
     raw: Tensor, signal: Tensor, state: ActTimeState, is_valid: Tensor | None
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """Shifts both [T, B, *] by one *valid* step, the state before the first; returns also the pair to hand on."""
+    if len(raw) == 1 and is_valid is None:  # an act step
+        return state.key.unsqueeze(0), state.signal.unsqueeze(0), (raw[0], signal[0])
     keys = torch.cat((state.key.unsqueeze(0), raw))
     signals = torch.cat((state.signal.unsqueeze(0), signal))
     if is_valid is None:

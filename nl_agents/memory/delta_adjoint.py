@@ -160,13 +160,13 @@ def run_adjoint(
             fill(delta[b, h], path[0])
             fill(anchor[b, h], given_anchor)
             add_into(start, given_anchor, given_anchor)
-            anchored[:] = given_anchor
+            fill(given_anchor, anchored)
             origin = -1
             for t in range(steps):
                 alive = valid[t, b]
                 if alive and first[t, b] and clears[h]:
                     path[t] = zero
-                    anchored[:] = start
+                    fill(start, anchored)
                     origin = -2
                 source[t] = origin
                 norms[1, t] = unit(mixed[t, b, 1, h], q, t)
@@ -176,7 +176,7 @@ def run_adjoint(
                     norms[2, t] = ask(anchored, c, gates, p, k, z, t)
                     write(start, path, t, t + 1, gates, k, z, error, t)
                 else:
-                    path[t + 1] = path[t]
+                    fill(path[t], path[t + 1])
                 if (phase + t + 1) % period == 0:
                     add_into(start, path[t + 1], anchored)
                     origin = t
@@ -197,9 +197,9 @@ def run_adjoint(
                     if source[t] != current:
                         current = source[t]
                         if current == -1:
-                            anchored[:] = given_anchor
+                            fill(given_anchor, anchored)
                         elif current == -2:
-                            anchored[:] = start
+                            fill(start, anchored)
                         else:
                             add_into(start, path[current + 1], anchored)
                     for_keep, for_step = _from_error(grown, path, t, gates, k, z, error, gy, gz)

@@ -22,27 +22,30 @@ Array = NDArray[Any]
 
 
 @compiled
+def _copy(source: Array, out: Array, columns: int) -> None:
+    """Copies the first columns of each row; the last vector of a row overlaps the one before."""
+    if columns < LANES:
+        for j in range(source.shape[0]):
+            for r in range(columns):
+                out[j, r] = source[j, r]
+        return
+    last = columns - LANES
+    for j in range(source.shape[0]):
+        for r in range(0, last, LANES):
+            store(out, (j, r), load(source, (j, r)))
+        store(out, (j, last), load(source, (j, last)))
+
+
+@compiled
 def fill(source: Array, out: Array) -> None:
     """Copies source [K, R] into the first R columns of out [K, >= R]."""
-    width, rows = source.shape
-    whole = rows // LANES * LANES
-    for j in range(width):
-        for r in range(0, whole, LANES):
-            store(out, (j, r), load(source, (j, r)))
-        for r in range(whole, rows):
-            out[j, r] = source[j, r]
+    _copy(source, out, source.shape[1])
 
 
 @compiled
 def drain(source: Array, out: Array) -> None:
     """Copies the first R columns of source [K, >= R] into out [K, R]."""
-    width, rows = out.shape
-    whole = rows // LANES * LANES
-    for j in range(width):
-        for r in range(0, whole, LANES):
-            store(out, (j, r), load(source, (j, r)))
-        for r in range(whole, rows):
-            out[j, r] = source[j, r]
+    _copy(source, out, out.shape[1])
 
 
 @compiled
@@ -121,8 +124,10 @@ def run(
     period: int,
     phase: int,
     out: Array,
+    delta_after: Array,
+    anchor_after: Array,
 ) -> None:
-    """Forward pass; ``delta`` and ``anchor`` are changed in place.
+    """Forward pass.
 
     Args:
         mixed: [T, B, 3, H, K] inputs and queries before normalisation (the third is not read).
@@ -137,6 +142,8 @@ def run(
         period: steps of a chunk.
         phase: the step clock at the first step.
         out: [T, B, H, K] read-out, written.
+        delta_after: [B, H, K, R], written.
+        anchor_after: [B, H, K, R], written.
     """
     steps, batch, _, heads, width = mixed.shape
     rows, dtype = base.shape[2], base.dtype
@@ -155,12 +162,11 @@ def run(
             fill(delta[b, h], own[0])
             fill(anchor[b, h], old)
             add_into(start, old, anchored)
-            moved = False
             for t in range(steps):
                 alive = valid[t, b]
                 if alive and first[t, b] and clears[h]:
-                    own[:], old[:], moved = 0.0, 0.0, True
-                    anchored[:] = start
+                    own[:], old[:] = 0.0, 0.0
+                    fill(start, anchored)
                 unit(mixed[t, b, 1, h], q, 0)
                 for r in range(two // LANES * LANES, wide, LANES):  # the rows of the memory come last
                     found = zero
@@ -174,8 +180,7 @@ def run(
                     ask(anchored, c, gates, p, k, z, 0)
                     write(start, own, 0, 0, gates, k, z, error, 0)
                 if (phase + t + 1) % period == 0:
-                    old[:], moved = own[0], True
+                    fill(own[0], old)
                     add_into(start, old, anchored)
-            drain(own[0], delta[b, h])
-            if moved:
-                drain(old, anchor[b, h])
+            drain(own[0], delta_after[b, h])
+            drain(old, anchor_after[b, h])

@@ -98,13 +98,41 @@ class HopeCore(MemoryCore):
             if len(clocks) > 1:
                 return self._by_clock(clocks, x, state, is_first, is_valid, last_action)
             phase = int(clocks[0])
+        return self._run(x, state, is_first, is_valid, last_action, phase, acting=False)
+
+    @torch.no_grad()
+    def act(
+        self,
+        x: Tensor,
+        state: HopeState,
+        is_first: Tensor,
+        is_valid: Tensor | None = None,
+        last_action: Tensor | None = None,
+        phase: int | None = None,
+    ) -> tuple[Tensor, HopeState]:
+        """See ``MemoryCore.act``: the matrices of ``state`` are changed in place on CPU."""
+        if phase is None:
+            return super().act(x, state, is_first, is_valid, last_action, phase)
+        self.check(x, state, is_first)
+        return self._run(x, state, is_first, is_valid, last_action, phase, acting=True)
+
+    def _run(
+        self,
+        x: Tensor,
+        state: HopeState,
+        is_first: Tensor,
+        is_valid: Tensor | None,
+        last_action: Tensor | None,
+        phase: int,
+        acting: bool,
+    ) -> tuple[Tensor, HopeState]:
         if is_valid is not None and is_valid.is_cpu and bool(is_valid.all()):
             is_valid = None  # nothing to mask
         h = self.embed(x)
         memory_state = SelfModifyingState(state.delta, state.anchor)
-        read, memory_state = self.memory(self.norm(h), memory_state, is_first, is_valid, phase)
+        read, memory_state = self.memory(self.norm(h), memory_state, is_first, is_valid, phase, acting)
         level_state = ActTimeState(state.level_delta, state.level_gradient, state.level_key, state.level_signal)
-        z, level_state = self.fast(h + read, x, level_state, is_first, is_valid, last_action, phase)
+        z, level_state = self.fast(h + read, x, level_state, is_first, is_valid, last_action, phase, acting)
         for level in self.slow:
             z = level(z)
         clock = (state.phase + x.shape[0]) % self.clock_period

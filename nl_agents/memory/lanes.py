@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic, models, register_model
 
 Result = TypeVar("Result")
@@ -36,7 +36,11 @@ def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
         return compiles(False)
 
 
-class Lanes(types.Type):  # type: ignore[misc]
+cgutils: Any = untyped_cgutils  # numba's own annotations stop there
+_builtin: Callable[[Callable[..., Any]], Callable[..., Any]] = cast(Any, intrinsic)
+
+
+class Lanes(types.Type):
     """The type of a vector of ``LANES`` numbers of one dtype."""
 
     def __init__(self, dtype: Any) -> None:
@@ -45,9 +49,9 @@ class Lanes(types.Type):  # type: ignore[misc]
 
 
 @register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Lanes) -> None:
-        super().__init__(manager, kind, _vector(kind.dtype))
+        super().__init__(manager, kind, _vector(kind.dtype))  # type: ignore[no-untyped-call]
 
 
 def _vector(dtype: Any) -> ir.VectorType:
@@ -68,7 +72,7 @@ def _size(dtype: Any) -> int:
     return int(dtype.bitwidth) // 8
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_builtin
 def load(typing: Any, array: Any, index: Any) -> Any:
     """``load(array, (i, j))``: the 16 numbers from array[i, j] on. The caller sees to it that they exist."""
 
@@ -79,7 +83,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
     return Lanes(array.dtype)(array, index), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_builtin
 def store(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     """``store(array, (i, j), v)``: writes v to array[i, j : j + 16]."""
 
@@ -91,7 +95,7 @@ def store(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     return types.void(array, index, lanes), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_builtin
 def splat(typing: Any, number: Any) -> Any:
     """A vector whose 16 numbers are all ``number``."""
 
@@ -104,7 +108,7 @@ def splat(typing: Any, number: Any) -> Any:
     return Lanes(number)(number), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_builtin
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """A * b + c, number by number."""
 
@@ -115,7 +119,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return a(a, b, c), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_builtin
 def add(typing: Any, a: Any, b: Any) -> Any:
     """A + b, number by number."""
 
@@ -125,7 +129,7 @@ def add(typing: Any, a: Any, b: Any) -> Any:
     return a(a, b), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_builtin
 def mul(typing: Any, a: Any, b: Any) -> Any:
     """A * b, number by number."""
 
@@ -135,7 +139,7 @@ def mul(typing: Any, a: Any, b: Any) -> Any:
     return a(a, b), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_builtin
 def div(typing: Any, a: Any, b: Any) -> Any:
     """A / b, number by number."""
 
@@ -145,7 +149,7 @@ def div(typing: Any, a: Any, b: Any) -> Any:
     return a(a, b), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_builtin
 def root(typing: Any, a: Any) -> Any:
     """Square roots."""
 
@@ -158,7 +162,7 @@ def root(typing: Any, a: Any) -> Any:
     return a(a), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_builtin
 def total(typing: Any, a: Any) -> Any:
     """Sum of the 16 numbers."""
 

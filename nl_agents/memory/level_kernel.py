@@ -59,8 +59,10 @@ def run_level(
     period: int,
     phase: int,
     reads: Array,
+    delta_after: Array,
+    gradient_after: Array,
 ) -> None:
-    """Forward pass; ``delta`` and ``gradient`` are changed in place.
+    """Forward pass.
 
     Args:
         now: [T, B, K] keys of this step, action included, after the silu, before they are made units.
@@ -76,6 +78,8 @@ def run_level(
         period: steps between two writes.
         phase: the step clock at the first step.
         reads: [T, B, 2P] expectation and error, written.
+        delta_after: [B, P, K], written.
+        gradient_after: [B, P, K], written.
     """
     steps, batch, size = now.shape
     out, wide, dtype = base.shape[0], padded(size), base.dtype
@@ -98,8 +102,8 @@ def run_level(
                     _gather(summed, i, reads[t, b, out + i], past)
             if (phase + t + 1) % period == 0:
                 _close(own, summed, keep, rate)
-        drain(own, delta[b])
-        drain(summed, gradient[b])
+        drain(own, delta_after[b])
+        drain(summed, gradient_after[b])
 
 
 @compiled
@@ -122,7 +126,7 @@ def _row_adjoint(
     """Passes the gradients of row i's expectation (ahead) and error (wrong) back; returns that of its target."""
     dtype = base.dtype
     zero = splat(dtype.type(0.0))
-    flow = dtype.type(0.0)
+    flow: float = dtype.type(0.0)
     if learns:
         found = zero
         for j in range(0, base.shape[1], LANES):

@@ -83,17 +83,28 @@ class SelfModifyingMemory(nn.Module):
         return SelfModifyingState(zero, zero.clone())
 
     def forward(
-        self, x: Tensor, state: SelfModifyingState, is_first: Tensor, is_valid: Tensor | None, phase: int
+        self,
+        x: Tensor,
+        state: SelfModifyingState,
+        is_first: Tensor,
+        is_valid: Tensor | None,
+        phase: int,
+        acting: bool = False,
     ) -> tuple[Tensor, SelfModifyingState]:
-        """Maps x [T, B, width] to the read-out [T, B, width]; ``phase`` is the step clock at the first step."""
+        """Maps x [T, B, width] to the read-out [T, B, width]; ``phase`` is the step clock at the first step.
+
+        ``acting`` gives the state away and asks for no gradients (``MemoryCore.act``).
+        """
         steps, batch, _ = x.shape
         mixed = self.mix(x).view(steps, batch, 3, self.heads, self.key_size)
         if compiled is not None and x.device.type == "cpu":
             valid = torch.ones_like(is_first) if is_valid is None else is_valid
             flags = (self.clears, is_first, valid)
-            base = (self.memory_0 + self.residual).mT
-            weights = (base, self.gate_bias, 2.0 * torch.exp(-self.log_tau))
-            read, *memories = compiled.CompiledMemory.apply(mixed, *weights, *state, *flags, self.chunk, phase)
+            weights = (self.memory_0, self.residual, self.gate_bias, self.log_tau)
+            if acting:
+                read, *memories = compiled.act_memory(mixed, weights, *state, flags, (self.chunk, phase))
+            else:
+                read, *memories = compiled.CompiledMemory.apply(mixed, *weights, *state, *flags, self.chunk, phase)
             state = SelfModifyingState(*memories)
         else:
             read, state = self._scan(mixed, state, is_first, is_valid, phase)

@@ -92,7 +92,8 @@ class ActionSpec:
     def features(self, actions: Tensor) -> Tensor:
         """What the next step sees of an action, float [..., A]: one-hot, or the clipped vector."""
         if self.discrete:
-            return F.one_hot(actions, self.size).to(torch.get_default_dtype())
+            codes = torch.arange(self.size, device=actions.device)  # in fewer, lighter operations than F.one_hot
+            return (actions.unsqueeze(-1) == codes).to(torch.get_default_dtype())
         return actions.clamp(-3.0, 3.0)
 
     def to_env(self, actions: Tensor) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -91,6 +92,16 @@ class MemoryPolicy(nn.Module):
 
     def forward(self, given: PolicyInput, state: Any, phase: int | None = None) -> tuple[PolicyOutput, Any]:
         """Runs a sequence; gradients flow through the memory's writes back to the first step."""
+        return self._run(self.core, given, state, phase)
+
+    @torch.no_grad()
+    def act(self, given: PolicyInput, state: Any, phase: int | None = None) -> tuple[PolicyOutput, Any]:
+        """The same for who acts: no gradients, and ``state`` is given away (``MemoryCore.act``)."""
+        return self._run(self.core.act, given, state, phase)
+
+    def _run(
+        self, core: Callable[..., tuple[Tensor, Any]], given: PolicyInput, state: Any, phase: int | None
+    ) -> tuple[PolicyOutput, Any]:
         features = self.codec.features(given.rows, self.mean, self.scale)
         inputs = features
         if self.inputs == "all":
@@ -98,7 +109,7 @@ class MemoryPolicy(nn.Module):
             inputs = torch.cat((features, given.last_action, flags), dim=-1)
         x = self.encoder(inputs)
         action = given.last_action if self.core.action_size else None
-        y, state = self.core(x, state, given.is_first, given.is_valid, action, phase)
+        y, state = core(x, state, given.is_first, given.is_valid, action, phase)
         joined = y + x
         return PolicyOutput(self.actor(joined), self.critic(joined).squeeze(-1), y, features), state
 

@@ -149,7 +149,7 @@ class Actor:
         """Chooses actions [B, ...] and writes down on what grounds; also says which streams' steps are valid."""
         rollout, host = self.rollout, self.host
         given, valid = self._given(), ~self.dummy & self.finite
-        output, self.state = self.policy(given, self.state, self._phase())
+        output, self.state = self.policy.act(given, self.state, self._phase())
         actions = self.policy.actions.sample(output.parameters[0], self.generator)
         host.rows[t], host.last_reward[t], host.is_first[t] = self.rows, self.last_reward, self.is_first
         host.is_valid[t] = valid

@@ -98,6 +98,30 @@ def test_float32_sequence_equals_its_steps(core: MemoryCore) -> None:
     close((torch.cat(outputs),), (whole,), 1e-5)
 
 
+def test_acting_gives_the_numbers_of_forward(core: MemoryCore) -> None:
+    life, steps = Life(), range(STEPS)
+    state = given = core.initial_state(STREAMS)
+    phase = 0
+    for t in steps:
+        part = slice(t, t + 1)
+        inputs = (life.is_first[part], life.is_valid[part], life.action[part])
+        given = type(given)(*(leaf.clone() for leaf in given))  # it is given away
+        with torch.no_grad():
+            y, state = core(life.x[part], state, *inputs, phase)
+        acted, given = core.act(life.x[part], given, *inputs, phase)
+        assert torch.equal(acted, y)
+        assert all(torch.equal(a, b) for a, b in zip(given, state, strict=True))
+        phase = (phase + 1) % core.clock_period
+
+
+def test_hope_acts_in_place_of_the_state_it_was_given() -> None:
+    core = make_core("hope", input_size=SIZE, width=WIDTH, heads=2, key_size=4, chunk=4)
+    state = core.initial_state(STREAMS)
+    _, after = core.act(torch.randn(1, STREAMS, SIZE), state, torch.zeros(1, STREAMS, dtype=torch.bool), phase=0)
+    assert after.delta.data_ptr() == state.delta.data_ptr()
+    assert after.delta.abs().max() > 0
+
+
 @pytest.mark.parametrize("cut", [1, 4, 8, 11, STEPS - 1])
 def test_sequence_may_be_split_anywhere(core: MemoryCore, cut: int) -> None:
     life, state = Life(), core.initial_state(STREAMS)
