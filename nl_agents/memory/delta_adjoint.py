@@ -50,11 +50,12 @@ def _from_error(
     push, pull = splat(-gates[t, 3]), splat(gates[t, 3])
     flow, steps = zero, zero
     for r in range(0, wide, LANES):
-        found = zero
+        found, kept = zero, zero  # short chains of sums run side by side
         for j in range(width):
             g = load(grown, (j, r))
             found = fma(splat(k[t, j]), g, found)
-            flow = fma(g, load(path, (t, j, r)), flow)
+            kept = fma(g, load(path, (t, j, r)), kept)
+        flow = add(flow, kept)
         steps = fma(found, load(error, (t, r)), steps)
         store(gy, (r,), mul(push, found))
         raw = load(z, (t, r))
