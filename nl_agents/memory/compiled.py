@@ -65,7 +65,11 @@ def act_level(
 
 
 class CompiledMemory(torch.autograd.Function):
-    """``delta_kernel.run`` with its adjoint. Gradients flow to all float inputs; states are not changed in place."""
+    """``delta_kernel.run`` with its adjoint. Gradients flow to all float inputs; states are not changed in place.
+
+    The third of ``mixed`` that is not the memory's is handed on as the second output: its gradient then comes back
+    into one block with the others'.
+    """
 
     @staticmethod
     def forward(  # noqa: D102
@@ -82,7 +86,7 @@ class CompiledMemory(torch.autograd.Function):
         is_valid: Tensor,  # [T, B] bool
         period: int,
         phase: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         mixed, delta, anchor = mixed.contiguous(), delta.contiguous(), anchor.contiguous()
         steps, batch, _, heads, width = mixed.shape
         flags = (clears.numpy(), is_first.contiguous().numpy(), is_valid.contiguous().numpy())
@@ -94,17 +98,20 @@ class CompiledMemory(torch.autograd.Function):
         delta_kernel.run(*numbers, flags[0], *before, *flags[1:], period, phase, out.detach().numpy(), *written)
         ctx.save_for_backward(mixed, bias, delta, anchor)
         ctx.kept = (numbers, flags, before, (period, phase))
-        return out, *after
+        return out, mixed[:, :, 2].clone(), *after
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_out: Tensor, grad_delta: Tensor, grad_anchor: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+    def backward(  # noqa: D102
+        ctx: Any, grad_out: Tensor, grad_gate: Tensor, grad_delta: Tensor, grad_anchor: Tensor
+    ) -> tuple[Tensor | None, ...]:
         mixed, bias, _, _ = ctx.saved_tensors  # raises if one of them was changed meanwhile
         numbers, flags, before, clock = ctx.kept
         grad_delta, grad_anchor = (
             grad.clone(memory_format=torch.contiguous_format) for grad in (grad_delta, grad_anchor)
         )
-        grad_mixed, grad_bias = torch.zeros_like(mixed), torch.zeros_like(bias)
+        grad_mixed, grad_bias = torch.empty_like(mixed), torch.zeros_like(bias)
+        grad_mixed[:, :, 2] = grad_gate
         grad_base, grad_rate = np.zeros_like(numbers[1]), np.zeros_like(numbers[3])
         delta_adjoint.run_adjoint(
             *numbers,

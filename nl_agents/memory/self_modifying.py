@@ -102,13 +102,17 @@ class SelfModifyingMemory(nn.Module):
             flags = (self.clears, is_first, valid)
             weights = (self.memory_0, self.residual, self.gate_bias, self.log_tau)
             if acting:
+                gate = mixed[:, :, 2].contiguous()
                 read, *memories = compiled.act_memory(mixed, weights, *state, flags, (self.chunk, phase))
             else:
-                read, *memories = compiled.CompiledMemory.apply(mixed, *weights, *state, *flags, self.chunk, phase)
+                read, gate, *memories = compiled.CompiledMemory.apply(
+                    mixed, *weights, *state, *flags, self.chunk, phase
+                )
             state = SelfModifyingState(*memories)
         else:
+            gate = mixed[:, :, 2]
             read, state = self._scan(mixed, state, is_first, is_valid, phase)
-        read = F.layer_norm(read, (self.key_size,)) * F.silu(mixed[:, :, 2])
+        read = F.layer_norm(read, (self.key_size,)) * F.silu(gate)
         return self.out(read.reshape(steps, batch, -1)), state
 
     def _scan(
