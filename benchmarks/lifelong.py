@@ -97,6 +97,7 @@ def live_one(sequence: str, agent: str, seed: int, extra: Iterable[str] = (), st
         life = Lifetime.from_run_folder(run)
         seconds = time.perf_counter() - started
         config = json.loads((run / "config.json").read_text())
+    del life.meta["run_dir"]  # a folder that is gone
     shown = [word if word != str(run) else "RUN" for word in command]
     life.meta.update(
         seconds=round(seconds, 1),
