@@ -281,7 +281,9 @@ class Actor:
         for name in ("rows", "finite", "is_first", "dummy", "told", "last_reward"):
             setattr(self, name, np.array(state[name]))
         self.last_action = state["last_action"].to(self.device)
-        self.state = type(self.state)(*(leaf.to(self.device) for leaf in state["memory"]))
+        self.state = type(self.state)(
+            *(leaf.to(self.device, copy=True) for leaf in state["memory"])
+        )  # acting writes it
         self.clock, self.nonfinite = int(state["clock"]), int(state["nonfinite"])
         self.generator.set_state(state["generator"].cpu())
         self.books.load_state_dict(state["books"])

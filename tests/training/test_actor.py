@@ -229,3 +229,14 @@ def test_switches_are_told_once() -> None:
     assert notices == [False, True, False, True]
     actor._listen(np.array([True, False, False]))  # the same stream again: another switch
     assert actor.take_notice() and not actor.take_notice()
+
+
+@pytest.mark.parametrize("core", ["hope", "lstm"])
+def test_a_saved_state_is_left_alone_by_who_takes_it_up(core: str) -> None:
+    agent = newborn(core=core)
+    collect(agent, 1)
+    saved = actor_of(agent).state_dict()
+    before = [leaf.clone() for leaf in saved["memory"]]
+    actor_of(agent).load_state_dict(saved)
+    collect(agent, 1)  # acting gives the memory away: it may be written in place
+    assert all(torch.equal(leaf, then) for leaf, then in zip(saved["memory"], before, strict=True))
