@@ -67,7 +67,7 @@ def test_published_seeds_are_refused() -> None:
 
 
 def test_every_agent_has_had_the_same_trials_on_published_sequences() -> None:
-    for sequence in ("cartpole-flip",):
+    for sequence in ("cartpole-flip", "minigrid-recurring"):
         trials = read_trials(sequence)
         assert {agent: {trial["trial"] for trial in group} for agent, group in trials.items()} == {
             agent: set(TRIALS) for agent in ("hope", "ppo", "recurrent-ppo", "rl2", "reset-at-switch")
