@@ -15,9 +15,10 @@ from nl_agents.memory import delta_adjoint, delta_kernel, level_kernel
 def _memory_numbers(
     mixed: Tensor, memory_0: Tensor, residual: Tensor, bias: Tensor, log_tau: Tensor
 ) -> tuple[Any, ...]:
-    """The kernel's number arguments: mixed, base [H, K, R], bias and rate."""
+    """The kernel's number arguments: K of them, mixed, base [H, K, R], bias and rate."""
     base = np.ascontiguousarray((memory_0.detach().numpy() + residual.numpy()).transpose(0, 2, 1))
-    return mixed.detach().numpy(), base, bias.detach().numpy(), 2.0 * np.exp(-log_tau.detach().numpy())
+    size = (0,) * (-(-base.shape[1] // 8) * 8)  # the kernels' loops know how long it is when they are compiled
+    return size, mixed.detach().numpy(), base, bias.detach().numpy(), 2.0 * np.exp(-log_tau.detach().numpy())
 
 
 def _level_scalars(log_tau: Tensor, rate_logit: Tensor, period: int) -> tuple[float, float]:
@@ -39,7 +40,11 @@ def act_memory(
     out = mixed.new_empty(*mixed.shape[:2], *mixed.shape[3:])
     clears, *when = (flag.contiguous().numpy() for flag in flags)
     memories = (delta.numpy(), anchor.numpy())
-    delta_kernel.run(*_memory_numbers(mixed, *weights), clears, *memories, *when, *clock, out.numpy(), *memories)
+    numbers, kept = (
+        _memory_numbers(mixed, *weights),
+        np.empty((*delta.shape[:2], 0, *delta.shape[2:]), memories[0].dtype),
+    )
+    delta_kernel.run(*numbers, clears, *memories, *when, *clock, out.numpy(), *memories, kept)
     return out, delta, anchor
 
 
@@ -95,9 +100,11 @@ class CompiledMemory(torch.autograd.Function):
         out = mixed.new_empty(steps, batch, heads, width)
         after = (torch.empty_like(delta), torch.empty_like(anchor))
         written = (after[0].detach().numpy(), after[1].detach().numpy())
-        delta_kernel.run(*numbers, flags[0], *before, *flags[1:], period, phase, out.detach().numpy(), *written)
+        chunks = (phase + steps) // period - phase // period
+        kept = np.empty((*delta.shape[:2], chunks, *delta.shape[2:]), written[0].dtype)
+        delta_kernel.run(*numbers, flags[0], *before, *flags[1:], period, phase, out.detach().numpy(), *written, kept)
         ctx.save_for_backward(mixed, bias, delta, anchor)
-        ctx.kept = (numbers, flags, before, (period, phase))
+        ctx.kept = (numbers, flags, before, (period, phase), kept)
         return out, mixed[:, :, 2].clone(), *after
 
     @staticmethod
@@ -106,19 +113,20 @@ class CompiledMemory(torch.autograd.Function):
         ctx: Any, grad_out: Tensor, grad_gate: Tensor, grad_delta: Tensor, grad_anchor: Tensor
     ) -> tuple[Tensor | None, ...]:
         mixed, bias, _, _ = ctx.saved_tensors  # raises if one of them was changed meanwhile
-        numbers, flags, before, clock = ctx.kept
+        numbers, flags, before, clock, kept = ctx.kept
         grad_delta, grad_anchor = (
             grad.clone(memory_format=torch.contiguous_format) for grad in (grad_delta, grad_anchor)
         )
         grad_mixed, grad_bias = torch.empty_like(mixed), torch.zeros_like(bias)
         grad_mixed[:, :, 2] = grad_gate
-        grad_base, grad_rate = np.zeros_like(numbers[1]), np.zeros_like(numbers[3])
+        grad_base, grad_rate = np.zeros_like(numbers[2]), np.zeros_like(numbers[4])
         delta_adjoint.run_adjoint(
             *numbers,
             flags[0],
             *before,
             *flags[1:],
             *clock,
+            kept,
             grad_out.contiguous().numpy(),
             grad_delta.numpy(),
             grad_anchor.numpy(),
@@ -128,7 +136,7 @@ class CompiledMemory(torch.autograd.Function):
             grad_rate,
         )
         grad_memory = torch.from_numpy(np.ascontiguousarray(grad_base.transpose(0, 2, 1)))
-        grad_tau = torch.from_numpy(-grad_rate * numbers[3])
+        grad_tau = torch.from_numpy(-grad_rate * numbers[4])
         return (grad_mixed, grad_memory, None, grad_bias, grad_tau, grad_delta, grad_anchor, *(None,) * 5)
 
 

@@ -1,119 +1,206 @@
-"""Adjoint of the self-modifying memory's compiled form: each head of each stream forward once more, then backward."""
+"""Adjoint of the self-modifying memory's compiled form: each head of each stream, piece by piece from the last.
+
+A piece's memories are written once more from the one at its start, which the forward pass kept. Then only the gradient
+of the running memory goes from step to step; what comes back through the anchored products is taken for a whole piece
+at once.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from nl_agents.memory.delta_kernel import Array, add_into, ask, drain, fill, write
+from nl_agents.memory.delta_kernel import Array, Rows, Span, Steps, add_into, drain, fill, foresee, piece_end, room
 from nl_agents.memory.lanes import (
     LANES,
     add,
     compiled,
-    div,
     fma,
     load,
     mul,
     padded,
-    root,
     splat,
     store,
+    sub,
     total,
-    unit,
     unit_adjoint,
+)
+from nl_agents.memory.tiles import (
+    HALF,
+    SQUARE,
+    along,
+    gathered,
+    no_tile,
+    pushed,
+    put,
+    put_totals,
+    scaled,
+    tile,
+    together,
 )
 
 
-@compiled
-def _through(matrix: Array, x: Array, t: int, first: int, rows: Array, stop: int, grad: Array, lent: Array) -> None:
-    """Adjoint of y = matrix^T x with x = x[t, first : first + K]: grad = matrix rows, lent += x rows^T."""
-    for j in range(matrix.shape[0]):
-        xj, found = splat(x[t, first + j]), splat(matrix.dtype.type(0.0))
-        for r in range(0, stop, LANES):
-            row = load(rows, (r,))
-            found = fma(load(matrix, (j, r)), row, found)
-            store(lent, (j, r), fma(xj, row, load(lent, (j, r))))
-        grad[j] = total(found)
+class Gradients(NamedTuple):
+    """Gradients of the steps of a piece, one row a step (K here: with room for whole vectors)."""
+
+    expected: Array  # [*, wide] of what the matrices expected at the key
+    raw: Array  # [*, wide] of the targets before they were bent
+    read: Array  # [*, wide] of the answer to the query
+    p: Array  # [*, wide] of the rows of key, value and gates
+    key: Array  # [*, K] of the unit key
+    query: Array  # [*, K] of the unit query
+    value: Array  # [*, K]
+    input: Array  # [*, K] of the unit input
+    scalars: Array  # [*, 2] of the retention's logarithm and of the step size
 
 
 @compiled
-def _from_error(
-    grown: Array, path: Array, t: int, gates: Array, k: Array, z: Array, error: Array, gy: Array, gz: Array
-) -> tuple[float, float]:
-    """Fills the gradients of what is expected (gy, negated target) and of the raw target (gz).
-
-    Returns:
-        The gradients of the retention and of the step size.
-    """
-    width, wide = grown.shape
-    dtype = grown.dtype
-    zero, one = splat(dtype.type(0.0)), splat(dtype.type(1.0))
-    push, pull = splat(-gates[t, 3]), splat(gates[t, 3])
-    flow, steps = zero, zero
-    for r in range(0, wide, LANES):
-        found, kept = zero, zero  # short chains of sums run side by side
-        for j in range(width):
-            g = load(grown, (j, r))
-            found = fma(splat(k[t, j]), g, found)
-            kept = fma(g, load(path, (t, j, r)), kept)
-        flow = add(flow, kept)
-        steps = fma(found, load(error, (t, r)), steps)
-        store(gy, (r,), mul(push, found))
-        raw = load(z, (t, r))
-        square = fma(raw, raw, one)
-        store(gz, (r,), div(mul(pull, found), mul(square, root(square))))
-    return total(flow), total(steps)
+def _room(like: Array, steps: int) -> Gradients:
+    """Makes room for the gradients of some steps on matrices ``like`` [K, wide]."""
+    height, wide, dtype = like.shape[0], like.shape[1], like.dtype
+    broad, narrow = np.zeros((4, steps, wide), dtype), np.zeros((4, steps, padded(height) + LANES), dtype)
+    scalars = np.zeros((steps, 2), dtype)
+    return Gradients(broad[0], broad[1], broad[2], broad[3], narrow[0], narrow[1], narrow[2], narrow[3], scalars)
 
 
 @compiled
-def _from_write(
-    start: Array,
-    grown: Array,
-    given: Array,
-    path: Array,
-    t: int,
-    gates: Array,
-    k: Array,
-    q: Array,
-    error: Array,
-    gy: Array,
-    read: Array,
-    gk: Array,
-    gq: Array,
+def _turn(matrix: Array, out: Array) -> None:
+    """Transposes matrix [K, wide] into the first K columns of out [wide, >= K]."""
+    for r in range(matrix.shape[1]):
+        for j in range(matrix.shape[0]):
+            out[r, j] = matrix[j, r]
+
+
+@compiled
+def _rewrite(size: Rows, path: Array, count: int, told: Steps, error: Array) -> None:
+    """Writes path[s + 1] [K, wide], the memory after step s, and error[s] of a piece's steps, from path[0]."""
+    k, gates, aim = told.k, told.gates, told.aim
+    for r in range(0, path.shape[2], LANES):
+        memory = tile(path, (0, 0, r), size)
+        for s in range(count):
+            wrong = sub(load(aim, (s, r)), along(k, (s, 0), memory))
+            store(error, (s, r), wrong)
+            faded = scaled(memory, splat(gates[s, 2]))
+            memory = pushed(faded, k, (s, 0), mul(splat(gates[s, 0]), wrong))
+            put(path, (s + 1, 0, r), memory)
+
+
+@compiled
+def _recur(
+    size: Rows, path: Array, count: int, told: Steps, error: Array, grown: Array, reads: int, out: Gradients
 ) -> None:
-    """Passes ``grown`` back over the write of step t and adds that of its read (which saw the same matrices)."""
-    width, wide = grown.shape
-    zero = splat(grown.dtype.type(0.0))
-    keep, beta = splat(gates[t, 5]), splat(gates[t, 3])
-    for j in range(width):
-        kj, qj = splat(k[t, j]), splat(q[t, j])
-        for_key, for_query = zero, zero
+    """Passes ``grown`` [K, wide], the gradient of the memory, back over a piece's writes and reads.
+
+    Fills ``out``'s gradients of what was expected, of the raw targets and of the scalars, and those of keys and queries
+    as far as they come from the running memory. That of retention needs no product of matrices: with G_t the gradient
+    of memory M_t after step t, I_t = <G_t, M_t> and M_t = alpha M_t-1 + beta k e^T,
+
+        alpha <G_t, M_t-1> = I_t - beta e . G_t^T k
+        I_t-1 = alpha <G_t, M_t-1> + (gradients of step t's products) . products
+    """
+    q, k, gates, bend, aim = told.q, told.k, told.gates, told.bend, told.aim
+    zero, height, wide = grown.dtype.type(0.0), grown.shape[0], grown.shape[1]
+    inner = splat(zero)
+    for r in range(0, wide, LANES):
+        inner = add(inner, together(tile(grown, (0, r), size), tile(path, (count, 0, r), size)))
+    product = total(inner)
+    for s in range(count - 1, -1, -1):
+        keep, beta, push = splat(gates[s, 2]), splat(gates[s, 0]), splat(-gates[s, 0])
+        pulled, known_now = splat(zero), splat(zero)
         for r in range(0, wide, LANES):
-            g, stood = load(grown, (j, r)), add(load(start, (j, r)), load(path, (t, j, r)))
-            expected, asked = load(gy, (r,)), load(read, (r,))
-            for_key = fma(mul(beta, load(error, (t, r))), g, fma(expected, stood, for_key))
-            for_query = fma(asked, stood, for_query)
-            pushed = fma(kj, expected, mul(qj, asked))
-            store(grown, (j, r), fma(keep, g, pushed))
-            store(given, (j, r), add(load(given, (j, r)), pushed))
-        gk[j], gq[j] = total(for_key), total(for_query)
+            found, wrong = along(k, (s, 0), tile(grown, (0, r), size)), load(error, (s, r))
+            expected = mul(push, found)
+            store(out.expected, (s, r), expected)
+            store(out.raw, (s, r), mul(mul(beta, found), load(bend, (s, r))))
+            pulled = fma(found, wrong, pulled)
+            known_now = fma(expected, sub(load(aim, (s, r)), wrong), known_now)
+        for j in range(0, height, 8):
+            for_key, for_query = no_tile(zero, HALF), no_tile(zero, HALF)
+            for r in range(0, wide, LANES):
+                g, stood, expected = tile(grown, (j, r), HALF), tile(path, (s, j, r), HALF), load(out.expected, (s, r))
+                for_key = gathered(gathered(for_key, g, mul(beta, load(error, (s, r)))), stood, expected)
+                g = pushed(scaled(g, keep), k, (s, j), expected)
+                if r >= reads:
+                    asked = load(out.read, (s, r))
+                    for_query = gathered(for_query, stood, asked)
+                    g = pushed(g, q, (s, j), asked)
+                put(grown, (j, r), g)
+            put_totals(out.key, (s, j), for_key)
+            put_totals(out.query, (s, j), for_query)
+        steps = total(pulled)
+        out.scalars[s, 0], out.scalars[s, 1] = product - gates[s, 0] * steps, steps
+        product = out.scalars[s, 0] + total(known_now)
+        for j in range(height):
+            product += q[s, j] * out.query[s, j]
 
 
 @compiled
-def _from_read(start: Array, grown: Array, given: Array, path: Array, t: int, q: Array, read: Array, gq: Array) -> None:
-    """Adds the gradient of the read of step t, where nothing was written."""
-    width, wide = grown.shape
-    for j in range(width):
-        qj, for_query = splat(q[t, j]), splat(grown.dtype.type(0.0))
-        for r in range(0, wide, LANES):
-            asked = load(read, (r,))
-            for_query = fma(asked, add(load(start, (j, r)), load(path, (t, j, r))), for_query)
-            store(grown, (j, r), fma(qj, asked, load(grown, (j, r))))
-            store(given, (j, r), fma(qj, asked, load(given, (j, r))))
-        gq[j] = total(for_query)
+def _add_answers(matrix: Array, asked: Array, count: int, columns: Span, out: Array) -> None:
+    """Adds sum_r asked[s, r] matrix[r] over some r to out[s], for s < count; matrix [wide, >= K]."""
+    for j in range(0, matrix.shape[1], LANES):
+        for r in range(columns[0], columns[1], LANES):
+            square = tile(matrix, (r, j), SQUARE)
+            for s in range(count):
+                store(out, (s, j), add(load(out, (s, j)), along(asked, (s, r), square)))
+
+
+@compiled
+def _add_products(size: Rows, x: Array, place: int, y: Array, count: int, columns: Span, out: Array) -> None:
+    """Adds sum_s x[s, place : place + K] (outer) y[s] over s < count to some columns of out [K, wide]."""
+    for r in range(columns[0], columns[1], LANES):
+        summed = tile(out, (0, r), size)
+        for s in range(count):
+            summed = pushed(summed, x, (s, place), load(y, (s, r)))
+        put(out, (0, r), summed)
+
+
+@compiled
+def _settle(
+    size: Rows,
+    width: int,
+    count: int,
+    turned: Array,
+    told: Steps,
+    grads: Gradients,
+    reads: int,
+    given: Array,
+    lent: Array,
+    rate: float,
+    grad_bias: Array,
+) -> float:
+    """All of a piece's gradients that no step waits for.
+
+    Adds to ``given`` and ``lent``, the gradients of the meta-learned matrices and of the anchor [K, wide], and to
+    ``grad_bias`` [2]; returns the gradient of the rate.
+    """
+    wide, two, asks = given.shape[1], 2 * width + 2, padded(2 * width + 2)
+    gates, p = told.gates, grads.p
+    _add_answers(turned[0], grads.expected, count, (0, wide), grads.key)
+    _add_answers(turned[0], grads.read, count, (reads, wide), grads.query)
+    _add_products(size, told.k, 0, grads.expected, count, (0, wide), given)
+    _add_products(size, told.q, 0, grads.read, count, (reads, wide), given)
+    grads.value[:count, :], grads.input[:count, :] = 0.0, 0.0
+    _add_answers(turned[1], grads.raw, count, (0, wide), grads.value)
+    _add_products(size, told.p, width, grads.raw, count, (0, wide), lent)
+    for_rate: float = p.dtype.type(0.0)
+    for s in range(count):
+        unit_adjoint(told.k, s, told.norms[s, 2], grads.key, s, width, p, s)
+        for j in range(width):
+            p[s, width + j] = grads.value[s, j]
+        p[s, two - 2] = grads.scalars[s, 1] * gates[s, 0] * (1.0 - gates[s, 0])
+        p[s, two - 1] = -grads.scalars[s, 0] * rate * gates[s, 1] * (1.0 - gates[s, 1])
+        grad_bias[0] += p[s, two - 2]
+        grad_bias[1] += p[s, two - 1]
+        for_rate -= grads.scalars[s, 0] * gates[s, 1]
+    _add_answers(turned[1], p, count, (0, asks), grads.input)
+    _add_products(size, told.c, 0, p, count, (0, asks), lent)
+    return for_rate
 
 
 @compiled
 def run_adjoint(
+    size: Rows,
     mixed: Array,
     base: Array,
     bias: Array,
@@ -125,6 +212,7 @@ def run_adjoint(
     valid: Array,
     period: int,
     phase: int,
+    kept: Array,
     grad_out: Array,
     grad_delta: Array,
     grad_anchor: Array,
@@ -139,92 +227,60 @@ def run_adjoint(
     is written; ``grad_base``, ``grad_bias`` and ``grad_rate`` are added to.
     """
     steps, batch, _, heads, width = mixed.shape
-    rows, dtype = base.shape[2], base.dtype
-    two, wide = 2 * width + 2, padded(rows)
-    path = np.zeros((steps + 1, width, wide), dtype)  # deviation before every step, after its reset
-    source = np.empty(steps, np.int64)  # whence a step's anchor: the step whose write closed a chunk, -1 given, -2 zero
-    c, q, k = np.empty((steps, width), dtype), np.empty((steps, width), dtype), np.empty((steps, width), dtype)
-    p, z, error = np.zeros((steps, wide), dtype), np.zeros((steps, wide), dtype), np.zeros((steps, wide), dtype)
-    norms, gates = np.empty((3, steps), dtype), np.empty((steps, 6), dtype)
-    start, given_anchor = np.zeros((width, wide), dtype), np.zeros((width, wide), dtype)
-    anchored = np.zeros((width, wide), dtype)
-    grown = np.zeros((width, wide), dtype)  # gradient of the deviation
-    lent = np.zeros((width, wide), dtype)  # gradient of the anchor
-    given = np.zeros((width, wide), dtype)  # gradient of M_0
-    gy, gz, gp, read = np.zeros(wide, dtype), np.zeros(wide, dtype), np.zeros(wide, dtype), np.zeros(wide, dtype)
-    gk, gv, gc, gq = np.empty(width, dtype), np.empty(width, dtype), np.empty(width, dtype), np.empty(width, dtype)
-    one, zero = dtype.type(1.0), dtype.type(0.0)
+    rows, dtype, longest = base.shape[2], base.dtype, min(steps, period)
+    reads, wide = (2 * width + 2) // LANES * LANES, padded(rows)
+    path = np.zeros((longest + 1, len(size), wide), dtype)  # memory at a piece's start and after each of its steps
+    begins = np.empty(steps + 1, np.int64)  # first steps of pieces
+    matrices = np.zeros((5, len(size), wide), dtype)
+    start, anchored = matrices[0], matrices[1]
+    grown, lent, given = matrices[2], matrices[3], matrices[4]  # gradients of the memory, of the anchor, of M_0
+    turned = np.zeros((2, wide, padded(len(size))), dtype)
+    told, grads, error = room(start, longest), _room(start, longest), np.zeros((longest, wide), dtype)
+    mixed_rows = mixed.reshape(steps * batch * 3 * heads, width)
+    grad_rows = grad_mixed.reshape(steps * batch * 3 * heads, width)
     for h in range(heads):
         fill(base[h], start)
+        _turn(start, turned[0])
         for b in range(batch):
-            # forward once more
-            fill(delta[b, h], path[0])
-            fill(anchor[b, h], given_anchor)
-            add_into(start, given_anchor, given_anchor)
-            fill(given_anchor, anchored)
-            origin = -1
-            for t in range(steps):
-                alive = valid[t, b]
-                if alive and first[t, b] and clears[h]:
-                    path[t] = zero
-                    fill(start, anchored)
-                    origin = -2
-                source[t] = origin
-                norms[1, t] = unit(mixed[t, b, 1, h], q, t)
-                if alive:
-                    gates[t, 0], gates[t, 1], gates[t, 2] = bias[h, 0], bias[h, 1], rate[h]
-                    norms[0, t] = unit(mixed[t, b, 0, h], c, t)
-                    norms[2, t] = ask(anchored, c, gates, p, k, z, t)
-                    write(start, path, t, t + 1, gates, k, z, error, t)
-                else:
-                    fill(path[t], path[t + 1])
-                if (phase + t + 1) % period == 0:
-                    add_into(start, path[t + 1], anchored)
-                    origin = t
-            # and backward
+            begins[0], pieces = 0, 0
+            while begins[pieces] < steps:
+                begins[pieces + 1] = piece_end(begins[pieces], b, first, valid, clears[h], period, phase)
+                pieces += 1
             fill(grad_delta[b, h], grown)
             fill(grad_anchor[b, h], lent)
-            given[:] = -lent  # what later comes in with ``lent`` is to be the part of the anchored products alone
-            current = -3
-            for t in range(steps - 1, -1, -1):
-                if (phase + t + 1) % period == 0:
+            given[:, :] = -lent  # what later comes in with ``lent`` is to be the part of the anchored products alone
+            for piece in range(pieces - 1, -1, -1):
+                now, count = begins[piece], begins[piece + 1] - begins[piece]
+                reset = clears[h] and first[now, b] and valid[now, b]
+                if (phase + now + count) % period == 0:
                     add_into(grown, lent, grown)
                     add_into(given, lent, given)
-                    lent[:] = zero
-                for i in range(width):
-                    read[two + i] = grad_out[t, b, h, i]
-                alive = valid[t, b]
-                if alive:
-                    if source[t] != current:
-                        current = source[t]
-                        if current == -1:
-                            fill(given_anchor, anchored)
-                        elif current == -2:
-                            fill(start, anchored)
-                        else:
-                            add_into(start, path[current + 1], anchored)
-                    for_keep, for_step = _from_error(grown, path, t, gates, k, z, error, gy, gz)
-                    _from_write(start, grown, given, path, t, gates, k, q, error, gy, read, gk, gq)
-                    _through(anchored, p, t, width, gz, wide, gv, lent)  # the targets
-                    unit_adjoint(k, t, norms[2, t], gk, gp[:width])
+                    lent[:, :] = 0.0
+                path[0], anchored[:, :] = 0.0, 0.0
+                if not reset and now == 0:
+                    fill(delta[b, h], path[0])
+                    fill(anchor[b, h], anchored)
+                elif not reset:  # the end of a chunk parted the two
+                    fill(kept[b, h, (phase + now) // period - phase // period - 1], path[0])
+                    anchored[:, :] = path[0]
+                add_into(start, anchored, anchored)
+                _turn(anchored, turned[1])
+                foresee(size, mixed_rows, width, valid, bias, rate, b, h, now, count, start, anchored, told)
+                _rewrite(size, path, count, told, error)
+                for s in range(count):
                     for j in range(width):
-                        gp[width + j] = gv[j]
-                    beta, gate, keep = gates[t, 3], gates[t, 4], gates[t, 5]
-                    for_log = for_keep * keep
-                    gp[two - 2] = for_step * beta * (one - beta)
-                    gp[two - 1] = -for_log * rate[h] * gate * (one - gate)
-                    grad_bias[h, 0] += gp[two - 2]
-                    grad_bias[h, 1] += gp[two - 1]
-                    grad_rate[h] -= for_log * gate
-                    _through(anchored, c, t, 0, gp, padded(two), gc, lent)  # key, value, gates
-                    unit_adjoint(c, t, norms[0, t], gc, grad_mixed[t, b, 0, h])
-                else:
-                    grad_mixed[t, b, 0, h] = zero
-                    _from_read(start, grown, given, path, t, q, read, gq)
-                unit_adjoint(q, t, norms[1, t], gq, grad_mixed[t, b, 1, h])
-                if alive and first[t, b] and clears[h]:
+                        grads.read[s, 2 * width + 2 + j] = grad_out[now + s, b, h, j]
+                _recur(size, path, count, told, error, grown, reads, grads)
+                grad_rate[h] += _settle(
+                    size, width, count, turned, told, grads, reads, given, lent, rate[h], grad_bias[h]
+                )
+                for s in range(count):
+                    row = ((now + s) * batch + b) * 3 * heads + h
+                    unit_adjoint(told.c, s, told.norms[s, 0], grads.input, s, width, grad_rows, row)
+                    unit_adjoint(told.q, s, told.norms[s, 1], grads.query, s, width, grad_rows, row + heads)
+                if reset:
                     add_into(given, lent, given)
-                    lent[:], grown[:] = zero, zero
+                    lent[:, :], grown[:, :] = 0.0, 0.0
             add_into(given, lent, given)
             for j in range(width):
                 for r in range(rows):

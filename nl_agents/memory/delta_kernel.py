@@ -11,26 +11,29 @@ a row R make one vector (``lanes``); while worked on, rows are padded with zeros
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nl_agents.memory.lanes import LANES, add, compiled, div, fma, load, mul, padded, root, splat, store, unit
+from nl_agents.memory.lanes import LANES, add, compiled, div, fma, load, mul, padded, root, splat, store, sub, unit
+from nl_agents.memory.tiles import along, pushed, put, scaled, tile
 
 Array = NDArray[Any]
+Rows = tuple[int, ...]  # as many numbers as matrices have rows, K
+Span = tuple[int, int]  # first and behind the last
 
 
 @compiled
-def _copy(source: Array, out: Array, columns: int) -> None:
-    """Copies the first columns of each row; the last vector of a row overlaps the one before."""
+def _copy(source: Array, out: Array, rows: int, columns: int) -> None:
+    """Copies the first columns of the first rows; the last vector of a row overlaps the one before."""
     if columns < LANES:
-        for j in range(source.shape[0]):
+        for j in range(rows):
             for r in range(columns):
                 out[j, r] = source[j, r]
         return
     last = columns - LANES
-    for j in range(source.shape[0]):
+    for j in range(rows):
         for r in range(0, last, LANES):
             store(out, (j, r), load(source, (j, r)))
         store(out, (j, last), load(source, (j, last)))
@@ -38,14 +41,14 @@ def _copy(source: Array, out: Array, columns: int) -> None:
 
 @compiled
 def fill(source: Array, out: Array) -> None:
-    """Copies source [K, R] into the first R columns of out [K, >= R]."""
-    _copy(source, out, source.shape[1])
+    """Copies source [K, R] into the first K rows and R columns of out."""
+    _copy(source, out, source.shape[0], source.shape[1])
 
 
 @compiled
 def drain(source: Array, out: Array) -> None:
-    """Copies the first R columns of source [K, >= R] into out [K, R]."""
-    _copy(source, out, out.shape[1])
+    """Copies the first K rows and R columns of source into out [K, R]."""
+    _copy(source, out, out.shape[0], out.shape[1])
 
 
 @compiled
@@ -56,62 +59,102 @@ def add_into(a: Array, b: Array, out: Array) -> None:
             store(out, (j, r), add(load(a, (j, r)), load(b, (j, r))))
 
 
-@compiled
-def ask(anchored: Array, c: Array, gates: Array, p: Array, k: Array, z: Array, t: int) -> float:
-    """What the write of step t is made of, from the anchored matrices [K, wide] and the input c[t].
+class Steps(NamedTuple):
+    """What the steps of a piece ask of the memory and are told, one row a step (K here: up to a multiple of 8)."""
 
-    Fills p[t] = key, value and gate rows, k[t] = the unit key, z[t] = the raw targets and gates[t, 3:] = step size,
-    sigmoid of the retention gate, retention; gates[t, :3] = step bias, retention bias, rate.
-
-    Returns:
-        |key| before it was made a unit.
-    """
-    width, wide = anchored.shape
-    two = 2 * width + 2
-    zero = splat(anchored.dtype.type(0.0))
-    for r in range(0, padded(two), LANES):
-        found = zero
-        for j in range(width):
-            found = fma(splat(c[t, j]), load(anchored, (j, r)), found)
-        store(p, (t, r), found)
-    norm = unit(p[t, :width], k, t)
-    gates[t, 3] = 1.0 / (1.0 + math.exp(-(p[t, two - 2] + gates[t, 0])))
-    gates[t, 4] = 1.0 / (1.0 + math.exp(-(p[t, two - 1] + gates[t, 1])))
-    gates[t, 5] = math.exp(-gates[t, 2] * gates[t, 4])
-    for r in range(0, wide, LANES):
-        found = zero
-        for j in range(width):
-            found = fma(splat(p[t, width + j]), load(anchored, (j, r)), found)
-        store(z, (t, r), found)
-    return norm
+    c: Array  # [*, K] input, of unit length
+    q: Array  # [*, K] query, of unit length
+    k: Array  # [*, K] key, of unit length; 0 where a step is invalid
+    norms: Array  # [*, 3] lengths of the three before
+    p: Array  # [*, wide] rows of key, value and gates, as the anchored matrices answer the input
+    gates: Array  # [*, 3] step size, sigmoid of the retention gate, retention; 0, 0, 1 where a step is invalid
+    aim: Array  # [*, wide] target less what the meta-learned matrices expect at the key
+    bend: Array  # [*, wide] slope of the target
+    read: Array  # [*, wide] what the meta-learned matrices answer the query, then what the memory answers
 
 
 @compiled
-def write(
-    start: Array, path: Array, now: int, then: int, gates: Array, k: Array, z: Array, error: Array, t: int
+def room(like: Array, steps: int) -> Steps:
+    """Makes room for some steps on matrices ``like`` [K, wide]."""
+    height, wide, dtype = like.shape[0], like.shape[1], like.dtype
+    narrow, broad = np.zeros((3, steps, height), dtype), np.zeros((4, steps, wide), dtype)
+    norms, gates = np.ones((steps, 3), dtype), np.empty((steps, 3), dtype)
+    return Steps(narrow[0], narrow[1], narrow[2], norms, broad[0], gates, broad[1], broad[2], broad[3])
+
+
+@compiled
+def piece_end(t: int, b: int, first: Array, valid: Array, clears: bool, period: int, phase: int) -> int:
+    """The step after the last one that has the anchor of step t and no reset between."""
+    stop, steps = t + 1, len(first)
+    while stop < steps and not ((phase + stop) % period == 0 or (clears and first[stop, b] and valid[stop, b])):
+        stop += 1
+    return stop
+
+
+@compiled
+def answers(size: Rows, matrix: Array, asked: Array, place: int, count: int, columns: Span, out: Array) -> None:
+    """Writes out[s] = sum_j asked[s, place + j] matrix[j] for s < count and some columns (whole vectors)."""
+    for r in range(columns[0], columns[1], LANES):
+        part = tile(matrix, (0, r), size)
+        for s in range(count):
+            store(out, (s, r), along(asked, (s, place), part))
+
+
+@compiled
+def foresee(
+    size: Rows,
+    mixed: Array,
+    width: int,
+    valid: Array,
+    bias: Array,
+    rate: Array,
+    b: int,
+    h: int,
+    now: int,
+    count: int,
+    start: Array,
+    anchored: Array,
+    out: Steps,
 ) -> None:
-    """Writes step t: path[then] = retention * path[now] + step size * k error^T; fills error[t]. Rows are independent.
+    """Fills the rows of a piece's ``count`` steps from step ``now`` on: all that does not wait for its writes.
 
-    ``now`` may be ``then``.
+    ``mixed`` comes as rows [T * B * 3 * H, K]. The step size is sigmoid(p + bias), the retention
+    exp(-rate sigmoid(p + bias)), the target z / sqrt(1 + z^2) of the value's answer z.
     """
-    width, wide = start.shape
-    dtype = start.dtype
-    one, minus, zero = splat(dtype.type(1.0)), splat(dtype.type(-1.0)), splat(dtype.type(0.0))
-    keep = splat(gates[t, 5])
-    for r in range(0, wide, LANES):
-        known = zero
-        for j in range(width):
-            known = fma(splat(k[t, j]), add(load(start, (j, r)), load(path, (now, j, r))), known)
-        raw = load(z, (t, r))
-        wrong = fma(known, minus, div(raw, root(fma(raw, raw, one))))
-        store(error, (t, r), wrong)
-        pull = mul(splat(gates[t, 3]), wrong)
-        for j in range(width):
-            store(path, (then, j, r), fma(splat(k[t, j]), pull, mul(keep, load(path, (now, j, r)))))
+    wide, two, one = start.shape[1], 2 * width + 2, splat(start.dtype.type(1.0))
+    batch, heads = valid.shape[1], bias.shape[0]
+    c, q, k, norms, p, gates, aim, bend, read = out
+    for s in range(count):
+        row = ((now + s) * batch + b) * 3 * heads + h
+        norms[s, 1] = unit(mixed, row + heads, 0, width, q, s)
+        if valid[now + s, b]:
+            norms[s, 0] = unit(mixed, row, 0, width, c, s)
+        else:
+            c[s, :] = 0.0
+    answers(size, anchored, c, 0, count, (0, padded(two)), p)
+    for s in range(count):
+        if valid[now + s, b]:
+            norms[s, 2] = unit(p, s, 0, width, k, s)
+            gates[s, 0] = 1.0 / (1.0 + math.exp(-(p[s, two - 2] + bias[h, 0])))
+            gates[s, 1] = 1.0 / (1.0 + math.exp(-(p[s, two - 1] + bias[h, 1])))
+            gates[s, 2] = math.exp(-rate[h] * gates[s, 1])
+        else:
+            k[s, :] = 0.0
+            gates[s, 0], gates[s, 1], gates[s, 2] = 0.0, 0.0, 1.0
+    answers(size, anchored, p, width, count, (0, wide), aim)
+    answers(size, start, k, 0, count, (0, wide), bend)
+    for s in range(count):
+        for r in range(0, wide, LANES):
+            raw, expected = load(aim, (s, r)), load(bend, (s, r))
+            shrink = div(one, root(fma(raw, raw, one)))
+            store(aim, (s, r), sub(mul(raw, shrink), expected))
+            store(bend, (s, r), mul(shrink, mul(shrink, shrink)))
+    answers(size, start, q, 0, count, (two // LANES * LANES, wide), read)
 
 
 @compiled
 def run(
+    size: Rows,
     mixed: Array,
     base: Array,
     bias: Array,
@@ -126,10 +169,12 @@ def run(
     out: Array,
     delta_after: Array,
     anchor_after: Array,
+    kept: Array,
 ) -> None:
     """Forward pass.
 
     Args:
+        size: as many numbers as K has up to the next multiple of 8 (their values do not matter).
         mixed: [T, B, 3, H, K] inputs and queries before normalisation (the third is not read).
         base: [H, K, R] meta-learned matrices.
         bias: [H, 2] of the step and retention gates.
@@ -144,43 +189,49 @@ def run(
         out: [T, B, H, K] read-out, written.
         delta_after: [B, H, K, R], written.
         anchor_after: [B, H, K, R], written.
+        kept: [B, H, N, K, R] the deviations at the ends of the first N chunks for the adjoint, written; N may be 0.
     """
     steps, batch, _, heads, width = mixed.shape
     rows, dtype = base.shape[2], base.dtype
     two, wide = 2 * width + 2, padded(rows)
-    start, anchored = np.zeros((width, wide), dtype), np.zeros((width, wide), dtype)
-    own, old = np.zeros((1, width, wide), dtype), np.zeros((width, wide), dtype)
-    unit_rows = np.empty((3, 1, width), dtype)  # c, q, k
-    c, q, k = unit_rows[0], unit_rows[1], unit_rows[2]
-    p, z, error = np.zeros((1, wide), dtype), np.zeros((1, wide), dtype), np.zeros((1, wide), dtype)
-    gates = np.empty((1, 6), dtype)
-    zero = splat(dtype.type(0.0))
+    matrices = np.zeros((4, len(size), wide), dtype)
+    start, anchored, own, old = matrices[0], matrices[1], matrices[2], matrices[3]
+    told = room(start, min(steps, period))
+    q, k, gates, aim, read = told.q, told.k, told.gates, told.aim, told.read
+    mixed_rows = mixed.reshape(steps * batch * 3 * heads, width)
+    reads = two // LANES * LANES  # the rows of the memory come last
     for h in range(heads):
         fill(base[h], start)
-        gates[0, 0], gates[0, 1], gates[0, 2] = bias[h, 0], bias[h, 1], rate[h]
         for b in range(batch):
-            fill(delta[b, h], own[0])
+            fill(delta[b, h], own)
             fill(anchor[b, h], old)
             add_into(start, old, anchored)
-            for t in range(steps):
-                alive = valid[t, b]
-                if alive and first[t, b] and clears[h]:
-                    own[:], old[:] = 0.0, 0.0
-                    fill(start, anchored)
-                unit(mixed[t, b, 1, h], q, 0)
-                for r in range(two // LANES * LANES, wide, LANES):  # the rows of the memory come last
-                    found = zero
+            now, closed = 0, 0
+            while now < steps:
+                stop = piece_end(now, b, first, valid, clears[h], period, phase)
+                count = stop - now
+                if clears[h] and first[now, b] and valid[now, b]:
+                    own[:, :], old[:, :] = 0.0, 0.0
+                    anchored[:, :] = start
+                foresee(size, mixed_rows, width, valid, bias, rate, b, h, now, count, start, anchored, told)
+                for r in range(0, wide, LANES):
+                    memory = tile(own, (0, r), size)
+                    for s in range(count):
+                        if r >= reads:
+                            store(read, (s, r), add(load(read, (s, r)), along(q, (s, 0), memory)))
+                        wrong = sub(load(aim, (s, r)), along(k, (s, 0), memory))
+                        faded = scaled(memory, splat(gates[s, 2]))
+                        memory = pushed(faded, k, (s, 0), mul(splat(gates[s, 0]), wrong))
+                    put(own, (0, r), memory)
+                for s in range(count):
                     for j in range(width):
-                        found = fma(splat(q[0, j]), add(load(start, (j, r)), load(own, (0, j, r))), found)
-                    store(error, (0, r), found)
-                for j in range(width):
-                    out[t, b, h, j] = error[0, two + j]
-                if alive:
-                    unit(mixed[t, b, 0, h], c, 0)
-                    ask(anchored, c, gates, p, k, z, 0)
-                    write(start, own, 0, 0, gates, k, z, error, 0)
-                if (phase + t + 1) % period == 0:
-                    fill(own[0], old)
+                        out[now + s, b, h, j] = read[s, two + j]
+                if (phase + stop) % period == 0:
+                    old[:, :] = own
                     add_into(start, old, anchored)
-            drain(own[0], delta_after[b, h])
+                    if closed < kept.shape[2]:
+                        drain(own, kept[b, h, closed])
+                        closed += 1
+                now = stop
+            drain(own, delta_after[b, h])
             drain(old, anchor_after[b, h])

@@ -85,6 +85,7 @@ def run_level(
     out, wide, dtype = base.shape[0], padded(size), base.dtype
     given, own, summed = np.zeros((out, wide), dtype), np.zeros((out, wide), dtype), np.zeros((out, wide), dtype)
     kappa, past = np.zeros((1, wide), dtype), np.zeros((1, wide), dtype)
+    now_rows, before_rows = now.reshape(steps * batch, size), before.reshape(steps * batch, size)
     fill(base, given)
     for b in range(batch):
         fill(delta[b], own)
@@ -92,8 +93,8 @@ def run_level(
         for t in range(steps):
             if resets[t, b]:
                 own[:], summed[:] = 0.0, 0.0
-            unit(now[t, b], kappa, 0)
-            unit(before[t, b], past, 0)
+            unit(now_rows, t * batch + b, 0, size, kappa, 0)
+            unit(before_rows, t * batch + b, 0, size, past, 0)
             for i in range(out):
                 ahead, behind = _expect(given, own, kappa, past, i)
                 reads[t, b, i], reads[t, b, out + i] = ahead, 0.0
@@ -136,8 +137,8 @@ def _row_adjoint(
     expected, missed = splat(dtype.type(ahead)), splat(-flow)
     for j in range(0, base.shape[1], LANES):
         weight = add(load(base, (i, j)), load(own, (i, j)))
-        store(gk, (j,), fma(weight, expected, load(gk, (j,))))
-        store(gp, (j,), fma(load(pending, (i, j)), written, fma(weight, missed, load(gp, (j,)))))
+        store(gk, (0, j), fma(weight, expected, load(gk, (0, j))))
+        store(gp, (0, j), fma(load(pending, (i, j)), written, fma(weight, missed, load(gp, (0, j)))))
         pushed = fma(expected, load(kappa, (0, j)), mul(missed, load(past, (0, j))))
         store(grown, (i, j), add(load(grown, (i, j)), pushed))
         store(grad_base, (i, j), add(load(grad_base, (i, j)), pushed))
@@ -180,7 +181,10 @@ def run_level_adjoint(
     own, summed = np.zeros((out, wide), dtype), np.zeros((out, wide), dtype)
     grown, pending = np.zeros((out, wide), dtype), np.zeros((out, wide), dtype)
     kappa, past = np.zeros((1, wide), dtype), np.zeros((1, wide), dtype)
-    gk, gp = np.zeros(wide, dtype), np.zeros(wide, dtype)
+    gk, gp = np.zeros((1, wide), dtype), np.zeros((1, wide), dtype)
+    now_rows, before_rows = now.reshape(steps * batch, size), before.reshape(steps * batch, size)
+    grad_now_rows = grad_now.reshape(steps * batch, size)
+    grad_before_rows = grad_before.reshape(steps * batch, size)
     fill(base, given)
     for b in range(batch):
         fill(delta[b], first)
@@ -191,7 +195,7 @@ def run_level_adjoint(
             if resets[t, b]:
                 own[:], summed[:] = 0.0, 0.0
             if learns[t, b]:
-                unit(before[t, b], past, 0)
+                unit(before_rows, t * batch + b, 0, size, past, 0)
                 for i in range(out):
                     _gather(summed, i, reads[t, b, out + i], past)
             if (phase + t + 1) % period == 0:
@@ -214,15 +218,16 @@ def run_level_adjoint(
             if fresh:
                 _stood(own, owns, first, keep, rate, sums, count, resets, b, t, period, phase)
                 fresh = False
-            norm_now, norm_before = unit(now[t, b], kappa, 0), unit(before[t, b], past, 0)
+            n = t * batch + b
+            norm_now, norm_before = unit(now_rows, n, 0, size, kappa, 0), unit(before_rows, n, 0, size, past, 0)
             gk[:], gp[:] = 0.0, 0.0
             for i in range(out):
                 grad_target[t, b, i] = _row_adjoint(
                     given, own, grown, pending, given_grad, kappa, past, i, learns[t, b],
                     grad_reads[t, b, i], grad_reads[t, b, out + i], reads[t, b, out + i], gk, gp,
                 )  # fmt: skip
-            unit_adjoint(kappa, 0, norm_now, gk, grad_now[t, b])
-            unit_adjoint(past, 0, norm_before, gp, grad_before[t, b])
+            unit_adjoint(kappa, 0, norm_now, gk, 0, size, grad_now_rows, n)
+            unit_adjoint(past, 0, norm_before, gp, 0, size, grad_before_rows, n)
             if resets[t, b]:
                 grown[:], pending[:] = 0.0, 0.0
                 fresh = True
