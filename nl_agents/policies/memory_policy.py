@@ -126,10 +126,11 @@ class MemoryPolicy(nn.Module):
         The first layer's weights are applied to read-out and action apart, which spares joining the two.
         """
         assert self.predictor is not None, "the policy was built without a prediction head"
-        first, activation, last = self.predictor
+        first, last = self.predictor[0], self.predictor[-1]
+        assert isinstance(first, nn.Linear)
         of_readout, of_action = first.weight.split((self.core.width, self.actions.size), dim=1)
         hidden = F.linear(readout, of_readout, first.bias) + F.linear(self.actions.features(actions), of_action)
-        expected: Tensor = last(activation(hidden))
+        expected: Tensor = last(F.silu(hidden))
         return expected
 
     def prediction_loss(self, output: PolicyOutput, actions: Tensor, rewards: Tensor, follows: Tensor) -> Tensor:
