@@ -105,8 +105,8 @@ class MemoryPolicy(nn.Module):
         features = self.codec.features(given.rows, self.mean, self.scale)
         inputs = features
         if self.inputs == "all":
-            flags = torch.stack((torch.tanh(given.last_reward), given.is_first.to(features.dtype)), dim=-1)
-            inputs = torch.cat((features, given.last_action, flags), dim=-1)
+            reward, first = torch.tanh(given.last_reward), given.is_first.to(features.dtype)
+            inputs = torch.cat((features, given.last_action, reward.unsqueeze(-1), first.unsqueeze(-1)), dim=-1)
         x = self.encoder(inputs)
         action = given.last_action if self.core.action_size else None
         y, state = core(x, state, given.is_first, given.is_valid, action, phase)
