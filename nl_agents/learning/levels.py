@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nl_agents.optim.finite import scale_and_look
 from nl_agents.types import LevelInfo
 
 
@@ -55,8 +56,8 @@ class LevelScheduler:
                 level.waited = 0
             for parameter, gradient in zip(level.parameters, gradients, strict=True):
                 parameter.grad = gradient
-            total = nn.utils.get_total_norm(gradients)
-            nn.utils.clip_grads_with_norm_(level.parameters, self.max_norm, total)
+            total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+            scale_and_look(gradients, (self.max_norm / (total + 1e-6)).clamp(max=1.0))
             if index == 0:
                 norm = total
         return norm
@@ -120,7 +121,7 @@ class LevelScheduler:
 
 def _only_finite(gradients: list[Tensor]) -> list[Tensor]:
     """The gradients, or zeros if any of them is not finite: a sum must not be spoilt by one bad update."""
-    fine = nn.utils.get_total_norm(gradients).isfinite()
-    if fine.is_cpu:
-        return gradients if bool(fine) else [torch.zeros_like(gradient) for gradient in gradients]
-    return [torch.where(fine, gradient, 0.0) for gradient in gradients]
+    found = scale_and_look(gradients)
+    if found.is_cpu:
+        return [torch.zeros_like(gradient) for gradient in gradients] if bool(found) else gradients
+    return [torch.where(found > 0.0, 0.0, gradient) for gradient in gradients]

@@ -182,8 +182,12 @@ def _previous(
     raw: Tensor, signal: Tensor, state: ActTimeState, is_valid: Tensor | None
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """Shifts both [T, B, *] by one *valid* step, the state before the first; returns also the pair to hand on."""
-    if len(raw) == 1 and is_valid is None:  # an act step
-        return state.key.unsqueeze(0), state.signal.unsqueeze(0), (raw[0], signal[0])
+    if len(raw) == 1:  # an act step
+        now = raw[0], signal[0]
+        if is_valid is not None:
+            valid = is_valid[0].unsqueeze(-1)
+            now = torch.where(valid, now[0], state.key), torch.where(valid, now[1], state.signal)
+        return state.key.unsqueeze(0), state.signal.unsqueeze(0), now
     keys = torch.cat((state.key.unsqueeze(0), raw))
     signals = torch.cat((state.signal.unsqueeze(0), signal))
     if is_valid is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW
+
+from nl_agents.optim.finite import scale_and_look
 
 
 class GuardedAdamW(AdamW):
@@ -45,13 +46,16 @@ class GuardedAdamW(AdamW):
         gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         if not gradients:
             return None
-        total = torch.stack([norm.to(self.refused_steps.device) for norm in torch._foreach_norm(gradients)]).sum()
-        if total.is_cpu:
-            if not math.isfinite(float(total)):
+        home = self.refused_steps.device
+        found = torch.zeros((), device=home)
+        for device in {gradient.device for gradient in gradients}:
+            found += scale_and_look([gradient for gradient in gradients if gradient.device == device]).to(home)
+        if found.is_cpu:
+            if bool(found):
                 self.refused_steps += 1
                 return None
             return super().step(closure)
-        self.found_inf = (~total.isfinite()).float()
+        self.found_inf = found.clamp(max=1.0)
         self.refused_steps += self.found_inf.long()
         return super().step(closure)
 

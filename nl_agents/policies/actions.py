@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -53,7 +54,7 @@ class ActionSpec:
             if generator is None:
                 return parameters.argmax(-1)
             noise = torch.empty_like(parameters).exponential_(generator=generator)
-            return (parameters - noise.log()).argmax(-1)  # the Gumbel trick
+            return (parameters - noise.log_()).argmax(-1)  # the Gumbel trick
         mean, log_std = self.split(parameters)
         if generator is None:
             return mean
@@ -92,8 +93,7 @@ class ActionSpec:
     def features(self, actions: Tensor) -> Tensor:
         """What the next step sees of an action, float [..., A]: one-hot, or the clipped vector."""
         if self.discrete:
-            codes = torch.arange(self.size, device=actions.device)  # in fewer, lighter operations than F.one_hot
-            return (actions.unsqueeze(-1) == codes).to(torch.get_default_dtype())
+            return F.embedding(actions, _identity(self.size, torch.get_default_dtype(), actions.device))
         return actions.clamp(-3.0, 3.0)
 
     def to_env(self, actions: Tensor) -> NDArray[Any]:
@@ -103,3 +103,10 @@ class ActionSpec:
             return chosen + self.start if self.start else chosen
         inside: NDArray[Any] = np.clip(chosen, self.low, self.high)
         return inside
+
+
+@functools.cache
+def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The rows that discrete actions look up: one operation, where F.one_hot takes many."""
+    with torch.inference_mode(False):
+        return torch.eye(size, dtype=dtype, device=device)

@@ -105,18 +105,32 @@ class MemoryPolicy(nn.Module):
         features = self.codec.features(given.rows, self.mean, self.scale)
         inputs = features
         if self.inputs == "all":
-            flags = torch.stack((torch.tanh(given.last_reward), given.is_first.to(features.dtype)), dim=-1)
-            inputs = torch.cat((features, given.last_action, flags), dim=-1)
+            reward, first = torch.tanh(given.last_reward), given.is_first.to(features.dtype)
+            inputs = torch.cat((features, given.last_action, reward.unsqueeze(-1), first.unsqueeze(-1)), dim=-1)
         x = self.encoder(inputs)
         action = given.last_action if self.core.action_size else None
         y, state = core(x, state, given.is_first, given.is_valid, action, phase)
-        joined = y + x
-        return PolicyOutput(self.actor(joined), self.critic(joined).squeeze(-1), y, features), state
+        parameters, values = self._heads(y + x)
+        return PolicyOutput(parameters, values, y, features), state
+
+    def _heads(self, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """What actor [T, B, P] and critic [T, B] say: they read the same, so one product serves both."""
+        actor, critic = self.actor, self.critic
+        both = F.linear(joined, torch.cat((actor.weight, critic.weight)), torch.cat((actor.bias, critic.bias)))
+        parameters, values = both.split((self.actions.parameters, 1), dim=-1)
+        return parameters, values.squeeze(-1)
 
     def predict_next(self, readout: Tensor, actions: Tensor) -> Tensor:
-        """Expected scaled change of the features, and tanh(reward) last [T, B, F + 1]."""
+        """Expected scaled change of the features, and tanh(reward) last [T, B, F + 1].
+
+        The first layer's weights are applied to read-out and action apart, which spares joining the two.
+        """
         assert self.predictor is not None, "the policy was built without a prediction head"
-        expected: Tensor = self.predictor(torch.cat((readout, self.actions.features(actions)), dim=-1))
+        first, last = self.predictor[0], self.predictor[-1]
+        assert isinstance(first, nn.Linear)
+        of_readout, of_action = first.weight.split((self.core.width, self.actions.size), dim=1)
+        hidden = F.linear(readout, of_readout, first.bias) + F.linear(self.actions.features(actions), of_action)
+        expected: Tensor = last(F.silu(hidden))
         return expected
 
     def prediction_loss(self, output: PolicyOutput, actions: Tensor, rewards: Tensor, follows: Tensor) -> Tensor:
@@ -130,8 +144,10 @@ class MemoryPolicy(nn.Module):
         """
         expected = self.predict_next(output.readout, actions)
         with torch.no_grad():
-            change = (output.features[1:] - output.features[:-1]) * self.change_scale
-            target = torch.cat((change, torch.tanh(rewards[:-1]).unsqueeze(-1)), dim=-1)
-            mask = follows[:-1]
-        error = F.mse_loss(expected[:-1], target.masked_fill(~mask.unsqueeze(-1), 0.0), reduction="none").mean(-1)
-        return (error * mask).sum() / mask.sum().clamp(min=1)
+            target = torch.empty_like(expected)
+            torch.sub(output.features[1:], output.features[:-1], out=target[:-1, :, :-1]).mul_(self.change_scale)
+            torch.tanh(rewards, out=target[..., -1])
+            # a step without a successor is foretold what it said: neither error nor gradient, whatever stands there
+            target = torch.where(follows.unsqueeze(-1), target, expected)
+            count = follows.sum().clamp(min=1) * target.shape[-1]
+        return F.mse_loss(expected, target, reduction="sum") / count

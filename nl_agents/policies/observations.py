@@ -83,12 +83,15 @@ class ObservationCodec:
         """
         features, used = [], 0
         for part in self.parts:
-            piece = rows[..., part.start : part.stop]
+            piece = rows if part.stop - part.start == self.row_size else rows[..., part.start : part.stop]
             if part.kind == "vector":
-                width = part.stop - part.start
-                moved = (piece - mean[used : used + width]) * scale[used : used + width]
-                features.append(moved.clamp(-10.0, 10.0))
-                used += width
+                own = slice(used, used + part.stop - part.start)
+                if own.stop - own.start == self.vector_size:
+                    moved = (piece - mean).mul_(scale)
+                else:
+                    moved = (piece - mean[own]).mul_(scale[own])
+                features.append(moved.clamp_(-10.0, 10.0))
+                used = own.stop
             elif part.kind == "grid":
                 features.append(piece.to(mean.dtype) / GRID_SCALE)
             else:

@@ -85,6 +85,8 @@ class Actor:
         streams, codec = env.num_envs, policy.codec
         self.rollout = allocate(num_steps, streams, codec, policy.actions, policy.core.state_size, self.device)
         self.host = HostBlocks.of(self.rollout)
+        shown = self.rollout.inputs()
+        self.shown = [PolicyInput(*(block[t : t + 1] for block in shown)) for t in range(num_steps)]
         self.rows: NDArray[Any] = np.zeros((streams, codec.row_size), torch.zeros(0, dtype=codec.dtype).numpy().dtype)
         self.finite: Flags = np.ones(streams, np.bool_)
         self.is_first: Flags = np.ones(streams, np.bool_)
@@ -148,13 +150,15 @@ class Actor:
     def _act(self, t: int) -> tuple[Tensor, Flags]:
         """Chooses actions [B, ...] and writes down on what grounds; also says which streams' steps are valid."""
         rollout, host = self.rollout, self.host
-        given, valid = self._given(), ~self.dummy & self.finite
-        output, self.state = self.policy.act(given, self.state, self._phase())
-        actions = self.policy.actions.sample(output.parameters[0], self.generator)
+        valid = ~self.dummy & self.finite
         host.rows[t], host.last_reward[t], host.is_first[t] = self.rows, self.last_reward, self.is_first
         host.is_valid[t] = valid
         rollout.last_action[t] = self.last_action
-        rollout.actions[t], rollout.parameters[t], rollout.values[t] = actions, output.parameters[0], output.values[0]
+        given = self.shown[t] if rollout.rows.is_cpu else self._given()  # on CPU the rollout holds it already
+        output, self.state = self.policy.act(given, self.state, self._phase())
+        parameters = output.parameters[0]
+        actions = self.policy.actions.sample(parameters, self.generator)
+        rollout.actions[t], rollout.parameters[t], rollout.values[t] = actions, parameters, output.values[0]
         return actions, valid
 
     def _step(self, t: int, timeouts: list[_Timeout]) -> None:
