@@ -6,7 +6,7 @@ Each of W channels drives N numbers of state, each with a time constant of its o
 
 with u_t, Delta_t = softplus(.) per channel and B_t, C_t in R^N, all linear in the input (Gu & Dao 2023, "Mamba",
 Algorithm 2: selective state space with real diagonal). The factor sqrt(1 - a^2) is that of the linear recurrent unit
-(Orvieto et al. 2023, Eq. 7; De et al. 2024, "Griffin", Eq. 4): driven by noise, slow and fast numbers have equal size.
+(Orvieto et al. 2023; De et al. 2024, "Griffin", Eq. 4): driven by noise, slow and fast numbers have equal size.
 
 The recurrence is associative: (a, b) then (a', b') is (a' a, a' b + b'). ``scan`` uses that pair by pair, in O(T) work
 and O(log T) tensor operations. It only multiplies and adds factors in 0 .. 1, so nothing is divided by a product that
