@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from nl_agents.errors import ConfigError
 
-CoreName = Literal["hope", "gated-delta", "lstm", "gru", "feed-forward"]
+CoreName = Literal["hope", "gated-delta", "titans", "attention", "diagonal", "lstm", "gru", "feed-forward"]
 OptimizerName = Literal["deep-momentum", "adamw"]
 
 
@@ -19,11 +19,11 @@ class MemoryConfig:
     """Level 0: the recurrent core."""
 
     core: str = "hope"
-    """memory core: hope, gated-delta, lstm, gru or feed-forward"""
+    """memory core: hope, gated-delta, titans, attention, diagonal, lstm, gru or feed-forward"""
     width: int = 64
     """features of the core and of the encoder"""
-    scope: Literal["episode", "never"] = "never"
-    """peer cores: what clears their state (Hope has heads of both kinds)"""
+    scope: Literal["episode", "never", "split"] = "never"
+    """peer cores: what clears their state; split is half of each, where the core can (Hope has heads of both kinds)"""
     heads: int = 4
     """heads of the self-modifying memory"""
     key_size: int = 16

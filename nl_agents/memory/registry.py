@@ -12,6 +12,9 @@ from nl_agents.memory.base import MemoryCore
 CORES: dict[str, str] = {
     "hope": "nl_agents.memory.hope:HopeCore",
     "gated-delta": "nl_agents.memory.gated_delta:GatedDeltaCore",
+    "titans": "nl_agents.memory.titans:TitansCore",
+    "attention": "nl_agents.memory.attention:AttentionCore",
+    "diagonal": "nl_agents.memory.diagonal:DiagonalCore",
     "lstm": "nl_agents.memory.recurrent:LstmCore",
     "gru": "nl_agents.memory.recurrent:GruCore",
     "feed-forward": "nl_agents.memory.feed_forward:FeedForwardCore",

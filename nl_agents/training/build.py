@@ -41,7 +41,7 @@ def core_options(config: AgentConfig, actions: ActionSpec) -> dict[str, Any]:
             "level_period": memory.level_period,
             "slow_periods": memory.slow_periods,
         }
-    if memory.core == "gated-delta":
+    if memory.core in ("gated-delta", "titans", "attention"):
         return {"scope": memory.scope, "heads": memory.heads}
     if memory.core == "feed-forward":
         return {}

@@ -19,13 +19,22 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hope-step": ("hope", {"heads": 2, "key_size": 4, "chunk": 1, "level_period": 3}),
     "hope-episode": ("hope", {"heads": 2, "key_size": 4, "chunk": 5, "never_heads": 0, "level_period": 5}),
     "gated-delta": ("gated-delta", {"heads": 2, "scope": "split"}),
+    "titans": ("titans", {"heads": 2, "scope": "split"}),
+    "titans-episode": ("titans", {"heads": 2, "scope": "episode", "momentum": 0.8}),
+    "titans-chunk": ("titans", {"heads": 2, "scope": "split", "chunk": 4}),
+    "titans-chunk-episode": ("titans", {"heads": 2, "scope": "episode", "chunk": 3}),
+    "attention-episode": ("attention", {"heads": 2, "window": 5}),
+    "attention-never": ("attention", {"heads": 4, "groups": 2, "window": 3, "scope": "never"}),
+    "diagonal": ("diagonal", {"states": 3}),
+    "diagonal-episode": ("diagonal", {"states": 2, "scope": "episode"}),
     "lstm-episode": ("lstm", {"scope": "episode"}),
     "lstm-never": ("lstm", {"scope": "never"}),
     "gru-episode": ("gru", {"scope": "episode"}),
     "gru-never": ("gru", {"scope": "never"}),
     "feed-forward": ("feed-forward", {}),
 }
-EPISODIC = [name for name in VARIANTS if name in ("lstm-episode", "gru-episode", "feed-forward")]
+EPISODIC = [name for name in VARIANTS if name.endswith("-episode") and name != "hope-episode"] + ["feed-forward"]
+FORGETFUL = [name for name in EPISODIC if name != "feed-forward"]
 
 
 def test_every_core_is_under_law() -> None:
@@ -164,6 +173,26 @@ def test_reset_is_a_fresh_start_without_leak(name: str) -> None:
     assert gradient[:9].abs().sum() == 0 and gradient[9:].abs().sum() > 0
 
 
+@pytest.mark.parametrize("start", [0, 9])
+@pytest.mark.parametrize("name", FORGETFUL)
+def test_reset_stops_what_is_not_finite(name: str, start: int) -> None:
+    """What was remembered is nan or infinite: from the reset on, values and gradients are those of a newborn memory."""
+    kind, options = VARIANTS[name]
+    core = make_core(kind, input_size=SIZE, width=WIDTH, **options)
+    life, fresh = Life(), core.initial_state(STREAMS)
+    life.is_first[start], life.is_valid[:] = True, True
+    life.x.requires_grad_()
+    ruined = type(fresh)(*(torch.full_like(leaf, torch.nan) if leaf.is_floating_point() else leaf for leaf in fresh))
+    ruined[0][::2] = torch.inf
+    results = []
+    for state in (ruined, fresh):
+        y, after = life.run(core, state)
+        (gradient,) = torch.autograd.grad(y[start:].sum(), life.x)
+        results.append((y[start:], gradient[start:], *after))
+    assert all(part.isfinite().all() for part in results[0])
+    close(*results)
+
+
 def test_hope_episode_levels_restart_fresh_at_equal_phase_while_never_levels_go_on() -> None:
     core = make_core("hope", input_size=SIZE, width=WIDTH, heads=2, key_size=4, chunk=4, level_period=8)
     life = Life()
@@ -181,7 +210,7 @@ def test_hope_episode_levels_restart_fresh_at_equal_phase_while_never_levels_go_
 
 
 def test_never_scope_survives_the_episode() -> None:
-    for name in ("lstm", "gru"):
+    for name in ("lstm", "gru", "gated-delta", "titans", "attention", "diagonal"):
         core = make_core(name, input_size=SIZE, width=WIDTH, scope="never")
         life = Life()
         life.is_first[9] = True

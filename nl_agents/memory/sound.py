@@ -1,0 +1,53 @@
+"""What is not finite must not spread: how the peer cores keep it out of a memory, and show what already lies in one.
+
+In a masked product 0 * nan is nan, in values and in gradients, so masks alone do not hold a reset tight. Therefore
+numbers that are not finite are taken out before the products, and what depends on them is marked and becomes nan again
+in the end: nothing is hidden, nothing spreads over a reset or into a gradient.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Steps(NamedTuple):
+    """A block of steps, sorted out.
+
+    Attributes:
+        x: [T, B, D] features, zero wherever nothing is written.
+        resets: [T, B] bool, valid first steps.
+        writes: [T, B] bool, valid steps with finite features: they change the memory.
+        spoilt: [T, B] bool, valid steps whose features are not finite: they leave the memory alone and read out nan.
+    """
+
+    x: Tensor
+    resets: Tensor
+    writes: Tensor
+    spoilt: Tensor
+
+
+def sort_out(x: Tensor, is_first: Tensor, is_valid: Tensor | None) -> Steps:
+    """Decides what each step may do; a spoilt step still clears what its first-step flag clears."""
+    finite = x.isfinite().all(-1)
+    if is_valid is None:
+        writes, resets, spoilt = finite, is_first, ~finite
+    else:
+        writes, resets, spoilt = finite & is_valid, is_first & is_valid, ~finite & is_valid
+    return Steps(x.masked_fill(~writes.unsqueeze(-1), 0.0), resets, writes, spoilt)
+
+
+def mend(leaf: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns a state's leaf with zeros for what is not finite (no gradient passes there), and where that was."""
+    broken = ~leaf.isfinite()
+    return leaf.masked_fill(broken, 0.0), broken
+
+
+def spoil(y: Tensor, *where: Tensor) -> Tensor:
+    """Returns read-outs [T, B, D] with nan at the steps marked in any of ``where`` [T, B]."""
+    marked = where[0]
+    for more in where[1:]:
+        marked = marked | more
+    return y.masked_fill(marked.unsqueeze(-1), torch.nan)
