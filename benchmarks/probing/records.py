@@ -87,7 +87,7 @@ def accuracy(run: Record, span: int) -> float:
 
 
 def memory_table(name: str, results: Path) -> str:
-    """Draws the record ``memory_<task>``: one row a core, best at the longest span first, then how to read it.
+    """Draws the record ``memory_<task>``: one row a core, best mean over all spans first, then how to read it.
 
     ``memory_overview`` is the table of all tasks that have runs.
 
@@ -103,10 +103,10 @@ def memory_table(name: str, results: Path) -> str:
     heads = [*(f"{span:,}" for span in spans), "state floats a stream", "parameters", "rate", "seeds"]
     lines = [f"| core | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
 
-    def merit(runs: list[Record]) -> list[float]:
-        return [-sum(accuracy(run, span) for run in runs) / len(runs) for span in reversed(spans)]
+    def merit(runs: list[Record]) -> float:
+        return sum(accuracy(run, span) for run in runs for span in spans) / len(runs)
 
-    for core, runs in sorted(groups.items(), key=lambda group: merit(group[1])):
+    for core, runs in sorted(groups.items(), key=lambda group: -merit(group[1])):
         cells = [_spread([accuracy(run, span) for run in runs]) for span in spans]
         rates = ", ".join(f"{rate:g}" for rate in sorted({run["rate"] for run in runs}))
         cells += [f"{runs[0]['state_floats']:,}", f"{runs[0]['parameters']:,}", rates, str(len(runs))]
