@@ -42,4 +42,5 @@ def hash_uniform(keys: npt.NDArray[np.uint64], draws: npt.NDArray[np.uint64]) ->
     mixed = (counter ^ (counter >> np.uint64(30))) * _MIX_1
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
     mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)).astype(np.float64) / (1 << 53)
+    uniform: npt.NDArray[np.float64] = (mixed >> np.uint64(11)).astype(np.float64) / (1 << 53)
+    return uniform

@@ -231,3 +231,10 @@ def test_help_lists_the_options() -> None:
     command = [sys.executable, "-m", "benchmarks.memory", "--help"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert all(word in printed for word in ("--cores", "--tasks", "--seeds", "--quick", "--results", "--jobs"))
+
+
+@pytest.mark.slow
+def test_the_exact_step_form_of_hope_tracks_parity() -> None:
+    settings = Settings(width=32, updates=400, streams=16, eval_streams=64)
+    record = run_cell(Cell("parity", parse_core("hope:chunk=1"), 0, 3e-3), PLANS["parity"], settings)
+    assert record["results"][0]["right"] > 0.95 * record["results"][0]["asked"]
