@@ -50,6 +50,7 @@ class Options(Settings):
         "hope",
         "hope:chunk=1",
         "gated-delta",
+        "gated-delta:heads=1",
         "lstm:scope=never",
         "lstm",
         "gru:scope=never",

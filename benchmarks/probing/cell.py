@@ -59,7 +59,7 @@ class Reader(nn.Module):
     def __init__(self, core: CoreSpec, probe: Probe, width: int) -> None:
         super().__init__()
         self.core = core.build(probe.features, width)
-        self.head = nn.Linear(width, probe.classes)
+        self.head = nn.Linear(self.core.width, probe.classes)
 
     def forward(self, batch: Batch, state: Any, clock: int) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """Returns logits and targets of the asked steps [N, classes], [N], and the memory after the last step."""

@@ -12,7 +12,7 @@ from nl_agents.errors import ConfigError
 from nl_agents.memory.base import MemoryCore
 from nl_agents.memory.registry import core_class, make_core
 
-BUILT_HERE = ("input_size", "width", "action_size")  # what the benchmark sets itself, the same for all
+BUILT_HERE = ("input_size", "action_size")  # what the benchmark sets itself
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class CoreSpec:
         return re.sub(r"[^\w.,=+-]", "_", self.label.replace(":", "+").replace(" ", ""))
 
     def build(self, input_size: int, width: int) -> MemoryCore:
-        """Builds the core."""
-        return make_core(self.name, input_size=input_size, width=width, **dict(self.options))
+        """Builds the core; an option ``width`` of its own takes precedence, to match sizes of states."""
+        return make_core(self.name, **{"input_size": input_size, "width": width, **dict(self.options)})
 
 
 def parse_core(text: str) -> CoreSpec:

@@ -25,7 +25,7 @@ class Settings:
     """The budget, the same for every core of a table."""
 
     width: int = 64
-    """features of every core's read-out"""
+    """features of every core's read-out, unless it has an option width of its own"""
     updates: int = 2000
     """AdamW steps of a trial and of a run"""
     streams: int = 32

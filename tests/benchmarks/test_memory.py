@@ -55,8 +55,8 @@ def test_a_cell_is_fixed_by_its_seed_and_runs_on_every_probe(core: str) -> None:
 
 def test_state_floats_are_the_core_s_own() -> None:
     sizes = {name: run_cell(Cell("parity", parse_core(name), 0, 1e-3), Plan(5, 8, (8,)), QUICK_SETTINGS)["state_floats"]
-             for name in ("lstm", "gru", "feed-forward")}  # fmt: skip
-    assert sizes == {"lstm": 32, "gru": 16, "feed-forward": 0}
+             for name in ("lstm", "lstm:width=24", "gru", "feed-forward")}  # fmt: skip
+    assert sizes == {"lstm": 32, "lstm:width=24": 48, "gru": 16, "feed-forward": 0}
 
 
 def test_a_memory_learns_what_a_memoryless_core_cannot() -> None:
@@ -115,8 +115,9 @@ def test_cores_are_words() -> None:
         assert parse_core(name).build(3, 16).width == 16
     with pytest.raises(UnknownNameError, match="did you mean 'lstm'"):
         parse_core("lstn")
-    with pytest.raises(ConfigError, match=r"core 'hope' has no option width here; it has action_size|no option width"):
-        parse_core("hope:width=3")
+    assert parse_core("lstm:width=24").build(3, 16).width == 24
+    with pytest.raises(ConfigError, match=r"core 'hope' has no option input_size here; it has chunk, .*width"):
+        parse_core("hope:input_size=3")
     for text in ("hope:chunk", "hope:chunk=1+x", "hope:chunk=1)", "hope:**x"):
         with pytest.raises(ConfigError, match="cannot read the core 'hope:"):
             parse_core(text)
@@ -167,6 +168,25 @@ def test_a_failed_cell_does_not_stop_the_others(tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit, match=r"(?s)failed:.*heads=5.*width must be a multiple of heads"):
         main(options)
     assert "| lstm |" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = Options(tasks=("parity",), cores=("lstm",), quick=True, results=tmp_path)
+    finished = []
+
+    def interrupted(cell: Cell, *arguments: Any, **options: Any) -> dict[str, Any]:
+        if finished:
+            raise KeyboardInterrupt
+        finished.append(cell)
+        return run_cell(cell, *arguments, **options)
+
+    monkeypatch.setattr("benchmarks.memory.run_cell", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main(options)
+    assert stopped.value.code == 130 and "the same command goes on from here" in capsys.readouterr().out
+    assert list(files(tmp_path)) == [finished[0].path]
 
 
 def test_wrong_words_end_with_a_line(tmp_path: Path) -> None:
