@@ -21,6 +21,7 @@ from typing import Any
 import tyro
 
 from benchmarks import lifelong_tables
+from benchmarks.probing import records as memory_records
 from benchmarks.speed import ROOT, Row, table
 from benchmarks.tuning_record import tuning_table
 from benchmarks.windows import Window
@@ -58,6 +59,8 @@ def draw(name: str, results: Path) -> str:
     """
     if name.startswith(lifelong_tables.PREFIX):
         return lifelong_tables.lifelong_table(results, name)
+    if name.startswith(memory_records.PREFIX):
+        return memory_records.memory_table(name, results / "memory")
     if name.startswith("tuning_"):
         return tuning_table(name, results / "tuning")
     path = results / f"{name}.json"

@@ -14,17 +14,24 @@ from typing import Any
 
 import gymnasium as gym
 
-from nl_agents.envs import cartpole_flip, minigrid_recurring
+from nl_agents.envs import cartpole_flip, minigrid_memory, minigrid_recurring, needle
+from nl_agents.envs.popgym_tasks import make_popgym
 from nl_agents.envs.sb3_view import to_sb3
 from nl_agents.errors import UnknownNameError
 from nl_agents.tasks import AugmentObservation, Preset, Schedule, SequenceEnv, Suite, Task, TaskSequence
 from nl_agents.tasks.python_backend import PythonBackend
 from nl_agents.tasks.sequence import Autoreset, InfoLevel
 
-__all__ = ["SUITES", "AugmentObservation", "make", "make_sequence", "preset", "to_sb3"]
+__all__ = ["SUITES", "AugmentObservation", "make", "make_popgym", "make_sequence", "preset", "to_sb3"]
 
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (cartpole_flip.SUITE, minigrid_recurring.SUITE)}
-GYM_IDS = {"NL/CartPoleFlip-v0": "cartpole-flip", "NL/MinigridRecurring-v0": "minigrid-recurring"}
+_SUITES = (cartpole_flip.SUITE, minigrid_recurring.SUITE, minigrid_memory.SUITE, needle.SUITE)
+SUITES: dict[str, Suite] = {suite.name: suite for suite in _SUITES}
+GYM_IDS = {
+    "NL/CartPoleFlip-v0": "cartpole-flip",
+    "NL/MinigridRecurring-v0": "minigrid-recurring",
+    "NL/MinigridMemory-v0": "minigrid-memory",
+    "NL/Needle-v0": "needle",
+}
 
 
 def preset(name: str) -> tuple[Suite, Preset]:

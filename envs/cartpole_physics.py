@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from nl_agents.seeding import spawn
+from nl_agents.seeding import hash_uniform, spawn
 from nl_agents.tasks.backend import BoolArray, IntArray, Outcome
 
 TIME_STEP = 0.02  # seconds
@@ -23,9 +23,6 @@ POSITION_LIMIT = 2.4  # metres
 ANGLE_LIMIT = 12 * 2 * np.pi / 360  # radians
 START_RANGE = 0.05  # a new episode begins uniformly in +-START_RANGE, each of the four numbers
 EPISODE_LIMIT = 500  # env steps, then truncated
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ class CartPoleBackend:
             merged[streams] = tasks[streams]
             self.set_tasks(merged)
         draw = self._episodes[streams] * np.uint64(4) + np.arange(1, 5, dtype=np.uint64)[:, None]
-        uniform = _hash_uniform(self._keys[streams] + draw * _GOLDEN)
+        uniform = hash_uniform(self._keys[streams], draw)
         self._state[:, streams] = uniform * (2 * START_RANGE) - START_RANGE
         self._episodes[streams] += np.uint64(1)
         self._steps[streams] = 0
@@ -148,11 +145,3 @@ class CartPoleBackend:
 
     def close(self) -> None:
         """Holds nothing outside Python."""
-
-
-def _hash_uniform(counter: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
-    """Turns counters into uniform numbers in [0, 1): the finaliser of SplitMix64 (Steele, Lea & Flood 2014)."""
-    mixed = (counter ^ (counter >> np.uint64(30))) * _MIX_1
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
-    mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)).astype(np.float64) / (1 << 53)

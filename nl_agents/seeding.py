@@ -5,6 +5,10 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+import numpy.typing as npt
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def spawn(seed: int, *names: str | int) -> int:
@@ -23,3 +27,20 @@ def spawn(seed: int, *names: str | int) -> int:
 def generator(seed: int, *names: str | int) -> np.random.Generator:
     """Returns a NumPy generator on the stream ``spawn(seed, *names)``."""
     return np.random.default_rng(spawn(seed, *names))
+
+
+def hash_uniform(keys: npt.NDArray[np.uint64], draws: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    """Returns the number in [0, 1) that belongs to each (key, draw): SplitMix64 (Steele, Lea & Flood 2014).
+
+    Randomness without a state: the same key and number of the draw give the same number, whatever was drawn before.
+
+    Args:
+        keys: one for each source of randomness, from ``spawn``.
+        draws: which draw of that source; broadcast against ``keys``.
+    """
+    counter = keys + draws * _GOLDEN
+    mixed = (counter ^ (counter >> np.uint64(30))) * _MIX_1
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
+    mixed ^= mixed >> np.uint64(31)
+    uniform: npt.NDArray[np.float64] = (mixed >> np.uint64(11)).astype(np.float64) / (1 << 53)
+    return uniform

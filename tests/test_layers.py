@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {"types", "errors", "seeding", "config", "__version__"}
 MAY_IMPORT: dict[str, set[str]] = {
-    **{name: BASE for name in (*BASE, "rl", "optim", "tasks", "control")},
+    **{name: BASE for name in (*BASE, "rl", "optim", "tasks", "probes", "control")},
     "memory": BASE | {"optim"},
     "policies": BASE | {"rl", "memory"},
     "learning": BASE | {"rl", "optim", "tasks", "memory", "policies", "control"},
@@ -24,8 +24,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "envs": BASE | {"tasks"},
     "agents": BASE | {"rl", "optim", "tasks", "memory", "policies", "control", "learning", "training", "evaluation"},
 }
-FOREIGN_BANNED = {"tasks": {"torch"}, "control": {"torch"}}
-ONLY_INSIDE_FUNCTIONS = {"envpool", "sb3_contrib"}
+FOREIGN_BANNED = {"tasks": {"torch"}, "probes": {"torch"}, "control": {"torch"}}
+ONLY_INSIDE_FUNCTIONS = {"envpool", "popgym", "sb3_contrib"}
 
 
 def imported_names(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:

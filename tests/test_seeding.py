@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nl_agents.seeding import generator, spawn
+from nl_agents.seeding import generator, hash_uniform, spawn
 
 
 def test_the_same_path_gives_the_same_seed_on_every_machine() -> None:
@@ -43,3 +43,15 @@ def test_a_generator_continues_only_its_own_stream() -> None:
 def test_a_negative_seed_is_refused() -> None:
     with pytest.raises(ValueError, match=r"seed must be an integer >= 0, got -1; drop the sign"):
         spawn(-1, "env")
+
+
+def test_hashed_numbers_are_uniform_and_belong_to_their_key_and_draw() -> None:
+    keys = np.array([spawn(0, "stream", index) for index in range(50)], np.uint64)
+    draws = np.arange(400, dtype=np.uint64)
+    found = hash_uniform(keys[:, None], draws)
+    np.testing.assert_array_equal(found[7, 3:9], hash_uniform(keys[7], draws[3:9]))
+    assert found.min() >= 0.0 and found.max() < 1.0 and len(np.unique(found)) == found.size
+    counts = np.histogram(found, bins=10, range=(0, 1))[0]
+    assert np.abs(counts - 2000).max() < 200
+    assert abs(np.corrcoef(found[:, :-1].ravel(), found[:, 1:].ravel())[0, 1]) < 0.03
+    assert abs(np.corrcoef(found[:-1].ravel(), found[1:].ravel())[0, 1]) < 0.03

@@ -30,6 +30,7 @@ REQUIRED = (
 )
 OPTIONAL = {
     "envpool": "faster MiniGrid and classic control: pip install 'nl-agents[fast]'",
+    "popgym": "POPGym's memory tasks: pip install 'nl-agents[popgym]'",
     "sb3-contrib": "recurrent PPO of Stable-Baselines3 with our cores: pip install 'nl-agents[sb3]'",
 }
 

@@ -1,0 +1,59 @@
+"""minigrid-memory: MiniGrid's Memory rooms, small to large: which object lay in the first room?
+
+What shifts: the size of the maze, from MiniGrid's registered ids. When: after a fixed number of env steps over all
+streams, each stream with its next episode. What the agent is told: nothing. It sees image (7 x 7 x 3) and direction;
+``mission`` is dropped (it is the same sentence everywhere). All 7 actions. The agent starts beside a key or a ball,
+walks a corridor, and ends the episode at one of two objects: reward 1 - 0.9 t / t_max where it is the same, else 0.
+
+Runs on Python MiniGrid, which resumes exactly.
+"""
+
+from __future__ import annotations
+
+from nl_agents.envs.minigrid_view import make_minigrid
+from nl_agents.tasks import Blocks, Preset, Suite, Task
+from nl_agents.tasks.python_backend import PythonBackend
+
+# Longest episode of each task in env steps, MiniGrid's own defaults.
+TASKS = {
+    "MemoryS7": 245,
+    "MemoryS9": 405,
+    "MemoryS11": 605,
+    "MemoryS13": 845,
+    "MemoryS13Random": 845,
+    "MemoryS17Random": 1445,
+}
+
+
+def make_backend(tasks: tuple[str, ...], num_envs: int, backend: str) -> PythonBackend:
+    """Builds the Python envs; they are the only backend."""
+    if backend not in ("auto", "python"):
+        raise ValueError(f"minigrid-memory runs on Python MiniGrid only, got backend={backend!r}; use 'auto'")
+    return PythonBackend([Task(name, make_minigrid, {"env_id": f"MiniGrid-{name}-v0"}) for name in tasks], num_envs)
+
+
+SUITE = Suite(
+    name="minigrid-memory",
+    doc="MiniGrid's Memory rooms, small to large: one object must be kept in mind along a corridor",
+    tasks=tuple(TASKS),
+    switch="next-reset",
+    default_preset="quick",
+    make_backend=make_backend,
+    presets={
+        "quick": Preset(
+            "the two smallest mazes", 600_000, ("MemoryS7", "MemoryS9"), Blocks([(0, 300_000), (1, 300_000)], cycles=1)
+        ),
+        "demo": Preset(
+            "a demonstration for a few minutes, too short to judge",
+            30_000,
+            ("MemoryS7", "MemoryS9"),
+            Blocks([(0, 15_000), (1, 15_000)], cycles=1),
+        ),
+        "long": Preset(
+            "four sizes",
+            2_000_000,
+            ("MemoryS7", "MemoryS9", "MemoryS11", "MemoryS13"),
+            Blocks([(task, 500_000) for task in range(4)], cycles=1),
+        ),
+    },
+)
