@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: another number of threads, other last bits
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
