@@ -136,7 +136,7 @@ class ContinuumMemory(MemoryCore):
         starts = max(0, levels - 1) if self.variant == "nested" else 0
         shapes = ((levels, weights), (levels, weights), (starts, weights), (levels, self.width), (self.size,))
         leaves = [self.omega.new_zeros(batch_size, *shape, device=device) for shape in shapes]
-        return ContinuumState(*leaves, torch.zeros(batch_size, dtype=torch.int64, device=device))
+        return ContinuumState._make((*leaves, torch.zeros(batch_size, dtype=torch.int64, device=device)))
 
     def forward(
         self,
@@ -163,7 +163,7 @@ class ContinuumMemory(MemoryCore):
         context = Context(signal - before, last_action, learns, resets, phase)
         z, level_state = self._chain(self.embed(x), state, context, newest)
         clock = (state.phase + x.shape[0]) % self.clock_period
-        return self.norm_out(z), ContinuumState(*level_state, signal_last, clock)
+        return self.norm_out(z), ContinuumState._make((*level_state, signal_last, clock))
 
     def _chain(
         self, h: Tensor, state: ContinuumState, context: Context, newest: Tensor | None

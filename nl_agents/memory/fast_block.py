@@ -216,7 +216,8 @@ class FastBlock(nn.Module):
         rate = torch.sigmoid(self.rate_logit) / (self.period if self.mean else 1)
         moved = torch.exp(-self.period * torch.exp(-self.log_tau)) * delta + rate * gradient
         norm = torch.linalg.vector_norm(moved, dim=1, keepdim=True)
-        return moved * (self.radius / norm.clamp_min(self.radius))
+        bounded: Tensor = moved * (self.radius / norm.clamp_min(self.radius))
+        return bounded
 
     def restart(self, delta: Tensor, start: Tensor) -> Tensor:
         """Eq. 72 at a boundary of the next slower level: the new initial deviation [B, N]."""

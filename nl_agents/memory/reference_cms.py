@@ -32,7 +32,8 @@ class _Stream:
     def key(self, weights: Matrices, u: Tensor, action: Tensor | None) -> Tensor:
         push = self.block.bias if action is None or self.block.action is None else self.block.action(action)
         push = push if push is self.block.bias else push + self.block.bias
-        return torch.tanh(weights[0] @ u + push) / self.block.bias.numel() ** 0.5
+        raw: Tensor = torch.tanh(weights[0] @ u + push)
+        return raw / raw.numel() ** 0.5
 
     def step(
         self, z: Tensor, change: Tensor, action: Tensor | None, is_first: bool, is_valid: bool, clock: int

@@ -122,7 +122,7 @@ def row(observation: Any, stream: int) -> Any:
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
-@pytest.mark.parametrize("core", ["hope", "lstm", "feed-forward"])
+@pytest.mark.parametrize("core", ["hope", "cms", "lstm", "feed-forward"])
 def test_one_observation_is_a_batch_of_one(sequence: str, core: str) -> None:
     agent, seen = newborn(sequence, core), observations(sequence, 6)
     batch_state: AgentState | None = None
