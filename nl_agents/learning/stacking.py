@@ -187,8 +187,8 @@ class StackedLevels:
 
     def levels(self) -> list[LevelInfo]:
         """One row a level, in the order given."""
-        words = {"context": "the host's gradients", "objective": "the host's loss"}
-        return [row._replace(**words) for row in self.scheduler.infos()]
+        rows = self.scheduler.infos()
+        return [row._replace(context="the host's gradients", objective="the host's loss") for row in rows]
 
     def state_dict(self) -> dict[str, Any]:
         """Sums, waits, periods, the optimizer's memory and the weights at stacking time, for an exact resume."""
