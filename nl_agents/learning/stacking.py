@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from nl_agents.errors import ConfigError, UnknownNameError
 from nl_agents.learning.levels import LevelScheduler
+from nl_agents.learning.nesting import Restarts
 from nl_agents.types import LevelInfo
 
 Choice = str | Callable[[str, nn.Module], bool]
@@ -27,6 +28,7 @@ def stack_levels(
     host: Literal["trains", "holds"] = "trains",
     reduction: Literal["sum", "mean"] = "sum",
     max_norm: float = math.inf,
+    nested: float | None = None,
 ) -> StackedLevels:
     """Turns blocks of a trained model into levels that are stepped every ``period`` learner updates.
 
@@ -55,13 +57,16 @@ def stack_levels(
         host: ``trains`` or ``holds``.
         reduction: ``sum`` (Eq. 71) or ``mean`` of the period's gradients (the sum divided by the period in force).
         max_norm: bound of the norm of a level's summed gradient.
+        nested: share of the way that the initial weights of a level move at a boundary of the next slower one, before
+            it begins again from them (Eq. 72, ``Restarts``); None re-initialises nothing (Eq. 73).
 
     Returns:
         The levels. ``attach`` them to the host's optimizer, or call ``update`` between ``backward`` and its ``step``.
 
     Raises:
         UnknownNameError: no such block; the text lists near names.
-        ConfigError: no block chosen, one without trainable weights, weights in two levels, or a rate below 0.
+        ConfigError: no block chosen, one without trainable weights, weights in two levels, a rate below 0, or nested
+            levels whose periods do not divide each other or whose weights the host trains.
         ValueError: a period < 1.
     """
     if host not in ("trains", "holds"):
@@ -70,6 +75,8 @@ def stack_levels(
         raise ConfigError(f"reduction must be 'sum' or 'mean', got {reduction!r}")
     if not rate >= 0.0:
         raise ConfigError(f"rate must be >= 0, got {rate}; 0 leaves the model as it is")
+    if nested is not None and host == "trains":
+        raise ConfigError("nested levels begin again and again, which would undo the host's steps: add host='holds'")
     groups: dict[str, tuple[list[nn.Parameter], int]] = {}
     owner: dict[int, str] = {}
     for choice, period in periods.items():
@@ -87,7 +94,10 @@ def stack_levels(
             groups[name] = weights, period
     if not groups:
         raise ConfigError("no block was named, so nothing is stacked; name one, such as 'mlp_extractor.policy_net'")
-    return StackedLevels(model, groups, rate, optimizer, host == "holds", reduction == "mean", max_norm)
+    scheduler = LevelScheduler(groups, max_norm)
+    own = optimizer([{"params": level.parameters, "name": level.name} for level in scheduler.levels], lr=rate)
+    restarts = None if nested is None else Restarts(scheduler.levels, nested)
+    return StackedLevels(model, scheduler, own, restarts, host == "holds", reduction == "mean")
 
 
 class StackedLevels:
@@ -97,22 +107,21 @@ class StackedLevels:
         model: the model, as it was given.
         scheduler: sums gradients and knows the periods; ``scheduler.set_period`` moves one.
         optimizer: steps the levels; one parameter group a level.
+        restarts: re-initialises nested levels; None where they are not nested.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        groups: dict[str, tuple[list[nn.Parameter], int]],
-        rate: float,
-        make_optimizer: MakeOptimizer,
+        scheduler: LevelScheduler,
+        optimizer: Optimizer,
+        restarts: Restarts | None,
         holds: bool,
         mean: bool,
-        max_norm: float,
     ) -> None:
         self.model, self.holds, self.mean = model, holds, mean
-        self.scheduler = LevelScheduler(groups, max_norm)
-        self.optimizer = make_optimizer([{"params": own, "name": name} for name, (own, _) in groups.items()], lr=rate)
-        self._trained = [[weight.detach().clone() for weight in own] for own, _ in groups.values()]
+        self.scheduler, self.optimizer, self.restarts = scheduler, optimizer, restarts
+        self._trained = [[weight.detach().clone() for weight in level.parameters] for level in scheduler.levels]
         self._handles: list[Any] = []
         self._removed = False
 
@@ -136,14 +145,18 @@ class StackedLevels:
         for weight, gradient in zip(weights, given, strict=True):
             weight.grad = None if gradient is None else gradient.clone()  # the scheduler scales them in place
         self.scheduler.gather()
+        due = set()
         for level in self.scheduler.levels:
             gradients = [weight.grad for weight in level.parameters if weight.grad is not None]
+            due |= {level.name} if gradients else set()
             if not all(bool(gradient.isfinite().all()) for gradient in gradients):
                 for weight in level.parameters:
                     weight.grad = None
             elif self.mean and gradients:
                 torch._foreach_div_(gradients, float(level.period))
         self.optimizer.step()
+        if self.restarts is not None:
+            self.restarts.update(due)
         for weight, gradient in zip(weights, given, strict=True):
             weight.grad = None if self.holds else gradient
 
@@ -193,12 +206,20 @@ class StackedLevels:
     def state_dict(self) -> dict[str, Any]:
         """Sums, waits, periods, the optimizer's memory and the weights at stacking time, for an exact resume."""
         trained: list[list[Tensor]] = [list(own) for own in self._trained]
-        return {"scheduler": self.scheduler.state_dict(), "optimizer": self.optimizer.state_dict(), "trained": trained}
+        restarts = None if self.restarts is None else self.restarts.state_dict()
+        return {
+            "scheduler": self.scheduler.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "restarts": restarts,
+            "trained": trained,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what ``state_dict`` gave; the model's own weights come with the model."""
         self.scheduler.load_state_dict(state["scheduler"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.restarts is not None:
+            self.restarts.load_state_dict(state["restarts"])
         self._trained = [[value.clone() for value in own] for own in state["trained"]]
 
     def _check(self) -> None:

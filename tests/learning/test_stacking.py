@@ -243,7 +243,62 @@ def test_saved_levels_go_on_alike() -> None:
     assert equal(weights(one), weights(other)) and mine.distance() == theirs.distance()
 
 
+NEST: dict[Any, int] = {"body": 1, "heads.policy": 2, "heads.value": 6}
+
+
+def life(nested: float | None, updates: int) -> tuple[Pretrained, list[list[list[Tensor]]]]:
+    """A model and, for each update, the weights of its three levels after it."""
+    torch.manual_seed(4)
+    model = Pretrained()
+    levels = stack_levels(model, NEST, rate=0.05, host="holds", nested=nested)
+    blocks = [dict(model.named_modules())[name] for name in NEST]
+    states = [[weights(block) for block in blocks]]
+    for update in range(updates):
+        model.zero_grad()
+        loss_of(model, update).backward()
+        levels.update()
+        states.append([weights(block) for block in blocks])
+    return model, states
+
+
+def test_nested_levels_go_back_to_their_start_where_the_slower_one_steps() -> None:
+    """Eq. 72 with share 0: every boundary of the next slower level brings the trained weights back, none other does."""
+    _, states = life(0.0, 24)
+    for level, (period, outer) in enumerate(((1, 2), (2, 6))):
+        for t in range(25):
+            assert equal(states[t][level], states[0][level]) == (t % outer < period), (level, t)
+    assert not equal(states[24][2], states[0][2]), "nobody re-initialises the slowest"
+
+
+def test_nested_with_the_whole_share_is_sequential_bit_for_bit() -> None:
+    one, other = life(1.0, 13)[0], life(None, 13)[0]
+    assert equal(weights(one), weights(other))
+
+
+def test_the_start_moves_by_its_share() -> None:
+    _, free = life(None, 2)
+    _, states = life(0.3, 2)
+    for first, end, start in zip(free[0][0], free[2][0], states[2][0], strict=True):
+        torch.testing.assert_close(start, first + 0.3 * (end - first))
+
+
+def test_saved_nested_levels_go_on_alike() -> None:
+    one, other = Pretrained(), Pretrained()
+    mine, theirs = (stack_levels(model, NEST, rate=0.05, host="holds", nested=0.3) for model in (one, other))
+    train(one, None, 5, mine)
+    other.load_state_dict(one.state_dict())
+    theirs.load_state_dict(copy.deepcopy(mine.state_dict()))
+    train(one, None, 13, mine)
+    train(other, None, 13, theirs)
+    assert equal(weights(one), weights(other))
+
+
 @pytest.mark.parametrize(("periods", "options", "error", "message"), [
+    ({"body": 2, "heads.value": 4}, {"nested": 0.5}, ConfigError, "would undo the host's steps: add host='holds'"),
+    ({"body": 2, "heads.value": 3}, {"nested": 0.5, "host": "holds"}, ConfigError,
+     "3 learner updates is no multiple of 2; take for example 4"),
+    ({"body": 2, "heads.value": 2}, {"nested": 0.5, "host": "holds"}, ConfigError, r"two periods or more .* got \[2\]"),
+    ({"body": 2, "heads.value": 4}, {"nested": 1.5, "host": "holds"}, ConfigError, "share between 0 and 1, got 1.5"),
     ({"boddy": 1}, {}, UnknownNameError, "unknown block 'boddy': did you mean 'body'"),
     ({"body.1": 1}, {}, ConfigError, "'body.1' has no trainable weights"),
     ({"body": 1, "body.0": 2}, {}, ConfigError, "'body.0' and 'body' share weights"),
