@@ -6,6 +6,8 @@ no code with the fast path but the parameters.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -33,7 +35,7 @@ class _Stream:
         push = self.block.bias if action is None or self.block.action is None else self.block.action(action)
         push = push if push is self.block.bias else push + self.block.bias
         raw: Tensor = torch.tanh(weights[0] @ u + push)
-        return raw / raw.numel() ** 0.5
+        return raw / math.sqrt(raw.numel())
 
     def step(
         self, z: Tensor, change: Tensor, action: Tensor | None, is_first: bool, is_valid: bool, clock: int
