@@ -292,6 +292,17 @@ def test_the_nest_names_every_level_with_its_unit() -> None:
     assert len(make(variant="independent", periods=(2, 6)).levels()) == 3
 
 
+@pytest.mark.parametrize("options", [SETTINGS[3], {"variant": "nested", "periods": (4,)}, SETTINGS[4]], ids=str)
+def test_a_state_with_empty_parts_is_packed_too(options: dict[str, Any]) -> None:
+    """No act-time level, or a nest without a level below: some leaves hold nothing."""
+    core = make(**options)
+    x, is_first, is_valid, action = inputs()
+    state = core(x, core.initial_state(STREAMS), is_first, is_valid, action)[1]
+    assert core.pack(state).shape == (STREAMS, core.state_size)
+    for one, other in zip(core.unpack(core.pack(state)), state, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_stream_keeps_few_floats() -> None:
     for variant in ("sequential", "nested", "independent"):
         assert make_core("cms", input_size=64, width=64, variant=variant).state_size <= 8_192
