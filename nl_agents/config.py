@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from nl_agents.errors import ConfigError
 
-CoreName = Literal["hope", "gated-delta", "titans", "attention", "diagonal", "lstm", "gru", "feed-forward"]
+CoreName = Literal["hope", "cms", "gated-delta", "titans", "attention", "diagonal", "lstm", "gru", "feed-forward"]
 OptimizerName = Literal["deep-momentum", "adamw"]
 
 
@@ -19,7 +19,7 @@ class MemoryConfig:
     """Level 0: the recurrent core."""
 
     core: str = "hope"
-    """memory core: hope, gated-delta, titans, attention, diagonal, lstm, gru or feed-forward"""
+    """memory core: hope, cms, gated-delta, titans, attention, diagonal, lstm, gru or feed-forward"""
     width: int = 64
     """features of the core and of the encoder"""
     scope: Literal["episode", "never", "split"] = "never"
@@ -34,6 +34,10 @@ class MemoryConfig:
     """env steps between two writes of the act-time level"""
     slow_periods: tuple[int, ...] = (4, 16)
     """learner updates between two steps of each learner-time level"""
+    cms_variant: Literal["sequential", "nested", "independent"] = "sequential"
+    """cms core: levels chained, chained with re-initialisation, or side by side"""
+    cms_periods: tuple[int, ...] = (8, 64)
+    """cms core: env steps between two writes of each act-time level, fastest first"""
     inputs: Literal["observation", "all"] = "all"
     """what the policy sees: the observation alone, or also last action, last reward and the first-step flag"""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from nl_agents import agents, envs
 
@@ -27,7 +28,7 @@ def load(name: str) -> ModuleType:
 
 
 def test_the_table_of_examples_is_whole() -> None:
-    tested = {"01_memory_core", "02_task_sequence", "03_train_and_resume", "04_evaluate_any_agent"}
+    tested = {"01_memory_core", "02_task_sequence", "03_train_and_resume", "04_evaluate_any_agent", "05_stack_levels"}
     assert {path.stem for path in EXAMPLES} == tested
     for path in EXAMPLES:
         assert len(path.read_text("utf-8").splitlines()) <= 60, f"{path.name} is longer than a page"
@@ -51,6 +52,15 @@ def test_anything_that_acts_is_measured(capsys: pytest.CaptureFixture[str]) -> N
     assert set(lives) == {"rule", "sb3 ppo", "rl2"}
     assert all(life.steps >= 2_000 and len(life) > 10 for life in lives.values())
     assert capsys.readouterr().out.count("normalised lifelong return") == 3
+
+
+def test_levels_of_rate_zero_leave_a_trained_policy_as_it_is_and_others_move_it() -> None:
+    lives = load("05_stack_levels").main(steps=512)
+    plain, zero, moved = (lives[name][0].policy.state_dict() for name in ("plain", "rate 0", "levels"))
+    assert list(plain) == list(zero) == list(moved)
+    assert all(torch.equal(value, zero[name]) for name, value in plain.items())
+    assert not torch.equal(plain["action_net.weight"], moved["action_net.weight"])
+    assert lives["plain"][1] == lives["rate 0"][1] > 0.0
 
 
 def test_the_readme_has_its_blocks() -> None:

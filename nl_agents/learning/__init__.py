@@ -7,4 +7,6 @@ from nl_agents.learning.levels import LevelScheduler as LevelScheduler
 from nl_agents.learning.replay import ReplayBuffer as ReplayBuffer
 from nl_agents.learning.rollout import Rollout as Rollout
 from nl_agents.learning.rollout import allocate as allocate
+from nl_agents.learning.stacking import StackedLevels as StackedLevels
+from nl_agents.learning.stacking import stack_levels as stack_levels
 from nl_agents.learning.statistics import ScaleKeeper as ScaleKeeper

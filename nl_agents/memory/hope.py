@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.clocks import run_by_clock
 from nl_agents.memory.continuum import ActTimeLevel, ActTimeState, LearnerTimeLevel
 from nl_agents.memory.self_modifying import SelfModifyingMemory, SelfModifyingState
 from nl_agents.types import LevelInfo
@@ -96,7 +97,7 @@ class HopeCore(MemoryCore):
         if phase is None:
             clocks = state.phase.unique().tolist()
             if len(clocks) > 1:
-                return self._by_clock(clocks, x, state, is_first, is_valid, last_action)
+                return run_by_clock(self, clocks, x, state, is_first, is_valid, last_action)
             phase = int(clocks[0])
         return self._run(x, state, is_first, is_valid, last_action, phase, acting=False)
 
@@ -137,33 +138,6 @@ class HopeCore(MemoryCore):
             z = level(z)
         clock = (state.phase + x.shape[0]) % self.clock_period
         return self.norm_out(z), HopeState._make((*memory_state, *level_state, clock))
-
-    def _by_clock(
-        self,
-        clocks: list[int],
-        x: Tensor,
-        state: HopeState,
-        is_first: Tensor,
-        is_valid: Tensor | None,
-        last_action: Tensor | None,
-    ) -> tuple[Tensor, HopeState]:
-        """Runs streams of equal clock together and puts them back in order."""
-        groups = [torch.nonzero(state.phase == clock).squeeze(1) for clock in clocks]
-        results = [
-            self(
-                x[:, group],
-                HopeState(*(leaf[group] for leaf in state)),
-                is_first[:, group],
-                None if is_valid is None else is_valid[:, group],
-                None if last_action is None else last_action[:, group],
-                clock,
-            )
-            for clock, group in zip(clocks, groups, strict=True)
-        ]
-        order = torch.cat(groups).argsort()
-        y = torch.cat([result[0] for result in results], dim=1)[:, order]
-        leaves = zip(*(result[1] for result in results), strict=True)
-        return y, HopeState(*(torch.cat(leaf)[order] for leaf in leaves))
 
     def levels(self) -> list[LevelInfo]:
         """Fastest first: heads, act-time level, learner-time levels."""

@@ -11,6 +11,7 @@ from nl_agents.config import AgentConfig
 from nl_agents.errors import ConfigError
 from nl_agents.learning import LevelScheduler
 from nl_agents.memory import HopeCore
+from nl_agents.memory.cms import ContinuumMemory
 from nl_agents.memory.continuum import LearnerTimeLevel
 from nl_agents.optim import DeepMomentum, GuardedAdamW
 from nl_agents.policies import ActionSpec, MemoryPolicy
@@ -41,6 +42,14 @@ def core_options(config: AgentConfig, actions: ActionSpec) -> dict[str, Any]:
             "level_period": memory.level_period,
             "slow_periods": memory.slow_periods,
         }
+    if memory.core == "cms":
+        return {
+            "action_size": actions.size if memory.inputs == "all" else 0,
+            "variant": memory.cms_variant,
+            "periods": memory.cms_periods,
+            "slow_periods": memory.slow_periods,
+            "scope": memory.scope,
+        }
     if memory.core in ("gated-delta", "titans", "attention"):
         return {"scope": memory.scope, "heads": memory.heads}
     if memory.core == "feed-forward":
@@ -52,7 +61,7 @@ def parameter_levels(policy: MemoryPolicy) -> dict[str, tuple[list[nn.Parameter]
     """Groups the policy's parameters by the period of the CMS level they belong to."""
     groups: dict[str, tuple[list[nn.Parameter], int]] = {}
     taken: set[int] = set()
-    slow = list(policy.core.slow) if isinstance(policy.core, HopeCore) else []
+    slow = list(policy.core.slow) if isinstance(policy.core, HopeCore | ContinuumMemory) else []
     for index, level in enumerate(slow):
         assert isinstance(level, LearnerTimeLevel)
         own = list(level.parameters())

@@ -18,6 +18,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hope-portable": ("hope", {"heads": 2, "key_size": 4, "chunk": 4, "level_period": 8}),
     "hope-step": ("hope", {"heads": 2, "key_size": 4, "chunk": 1, "level_period": 3}),
     "hope-episode": ("hope", {"heads": 2, "key_size": 4, "chunk": 5, "never_heads": 0, "level_period": 5}),
+    "cms": ("cms", {"periods": (2, 6), "size": 3}),
+    "cms-nested": ("cms", {"periods": (2, 4, 8), "size": 3, "variant": "nested", "scope": "split"}),
+    "cms-independent": ("cms", {"periods": (5, 1), "size": 3, "variant": "independent", "reduction": "sum"}),
+    "cms-episode": ("cms", {"periods": (3, 6), "size": 3, "variant": "nested", "scope": "episode", "radius": 0.5}),
     "gated-delta": ("gated-delta", {"heads": 2, "scope": "split"}),
     "titans": ("titans", {"heads": 2, "scope": "split"}),
     "titans-episode": ("titans", {"heads": 2, "scope": "episode", "momentum": 0.8}),
@@ -33,7 +37,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gru-never": ("gru", {"scope": "never"}),
     "feed-forward": ("feed-forward", {}),
 }
-EPISODIC = [name for name in VARIANTS if name.endswith("-episode") and name != "hope-episode"] + ["feed-forward"]
+CLOCKED = ("hope", "cms")  # their chunks follow a clock that survives resets: fresh at equal phase, tested below
+EPISODIC = [name for name in VARIANTS if name.endswith("-episode") and VARIANTS[name][0] not in CLOCKED] + [
+    "feed-forward"
+]
 FORGETFUL = [name for name in EPISODIC if name != "feed-forward"]
 
 
@@ -55,7 +62,7 @@ def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mem
     if request.param == "hope-portable":
         for module in (self_modifying, continuum):
             monkeypatch.setattr(module, "compiled", None)
-    if name == "hope":
+    if name in ("hope", "cms"):
         options = {**options, "action_size": ACTIONS}
     made = make_core(name, input_size=SIZE, width=WIDTH, **options)
     for parameter in made.parameters():
@@ -209,6 +216,24 @@ def test_hope_episode_levels_restart_fresh_at_equal_phase_while_never_levels_go_
     assert leak[:8].abs().sum() == 0 and leak[8:].abs().sum() > 0
 
 
+def test_cms_episode_levels_restart_fresh_at_equal_phase_while_never_levels_go_on() -> None:
+    options = {"variant": "nested", "periods": (2, 4, 8), "size": 3, "scope": "split"}
+    core = make_core("cms", input_size=SIZE, width=WIDTH, **options)
+    life = Life()
+    life.is_first[:], life.is_valid[:] = False, True
+    life.is_first[8] = True
+    life.x.requires_grad_()
+    _, before = life.run(core, core.initial_state(STREAMS), 0, 8)
+    _, after = life.run(core, before, 8, 16)
+    _, fresh = life.run(core, core.initial_state(STREAMS), 8, 16)
+    for one, other in zip(after[:3], fresh[:3], strict=True):  # delta, gradient, start of each level
+        assert torch.equal(one[:, 0], other[:, 0])
+    for one, other in ((after.level_delta, fresh.level_delta), (after.level_start, fresh.level_start)):
+        assert not torch.allclose(one[:, 1], other[:, 1])
+    (leak,) = torch.autograd.grad(after.level_delta[:, 0].sum(), life.x)
+    assert leak[:8].abs().sum() == 0 and leak[8:].abs().sum() > 0
+
+
 def test_never_scope_survives_the_episode() -> None:
     for name in ("lstm", "gru", "gated-delta", "titans", "attention", "diagonal"):
         core = make_core(name, input_size=SIZE, width=WIDTH, scope="never")
@@ -229,7 +254,7 @@ def test_invalid_steps_leave_what_is_remembered(core: MemoryCore) -> None:
         x, action = torch.randn(1, STREAMS, SIZE), torch.randn(1, STREAMS, ACTIONS)
         _, after = core(x, state, flags, nothing, action)
         for name, one, other in zip(state._fields, state, after, strict=True):
-            if name not in ("phase", "anchor", "level_delta", "level_gradient"):  # clocks and their copies go on
+            if name not in ("phase", "anchor", "level_delta", "level_gradient", "level_start"):  # clocks, copies go on
                 assert torch.equal(one, other), name
 
 

@@ -55,6 +55,21 @@ def test_the_same_seed_gives_the_same_life_and_another_seed_another() -> None:
     assert same_weights(one, two) and not same_weights(one, other)
 
 
+@pytest.mark.parametrize("variant", ["sequential", "nested", "independent"])
+def test_a_continuum_memory_learns_with_its_slow_levels_on_their_own_periods(variant: Any) -> None:
+    config = small_config()
+    config.memory.core, config.memory.cms_variant, config.memory.cms_periods = "cms", variant, (4, 8)
+    config.memory.slow_periods = (2, 4096)
+    agent = agents.make("hope", world(), seed=5, device="cpu", config=config)
+    before = {name: value.clone() for name, value in agent.policy.core.named_parameters()}
+    agent.learn(192)
+    moved = {name for name, value in agent.policy.core.named_parameters() if not torch.equal(value, before[name])}
+    assert {name.rpartition(".")[0] for name in moved} >= {"fast.0", "fast.1.out", "slow.0.down"}
+    assert not any(name.startswith("slow.1") for name in moved), "its period has not passed"
+    rows = {row.name: (row.period, row.unit) for row in agent.levels()}
+    assert rows["core.fast.1"] == (8, "env step") and rows["core.slow.0"] == (2, "learner update")
+
+
 def test_the_callback_sees_every_update_and_may_stop() -> None:
     seen: list[int] = []
 
@@ -122,7 +137,7 @@ def row(observation: Any, stream: int) -> Any:
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
-@pytest.mark.parametrize("core", ["hope", "lstm", "feed-forward"])
+@pytest.mark.parametrize("core", ["hope", "cms", "lstm", "feed-forward"])
 def test_one_observation_is_a_batch_of_one(sequence: str, core: str) -> None:
     agent, seen = newborn(sequence, core), observations(sequence, 6)
     batch_state: AgentState | None = None
