@@ -20,7 +20,7 @@ from typing import Any
 
 import tyro
 
-from benchmarks import lifelong_tables
+from benchmarks import core_speed, lifelong_tables
 from benchmarks.probing import records as memory_records
 from benchmarks.speed import ROOT, Row, table
 from benchmarks.tuning_record import tuning_table
@@ -48,7 +48,7 @@ def speed_tables(record: Mapping[str, Any]) -> str:
 
 
 # A record is drawn by the first entry whose prefix its name has; another benchmark adds its line here.
-DRAWN_BY: dict[str, Callable[[Mapping[str, Any]], str]] = {"speed_": speed_tables}
+DRAWN_BY: dict[str, Callable[[Mapping[str, Any]], str]] = {"speed_": speed_tables, "cores_": core_speed.tables}
 
 
 def draw(name: str, results: Path) -> str:
