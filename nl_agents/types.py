@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Scope = Literal["episode", "never", "life"]
-Unit = Literal["env step", "learner update", "decision epoch"]
+Unit = Literal["env step", "learner update", "rollout", "decision epoch"]
 
 
 class LevelInfo(NamedTuple):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nl_agents.config import AgentConfig, from_dict, to_dict
 from nl_agents.errors import CheckpointError, ConfigError, StateMismatchError
 from nl_agents.learning import InnerLearner, LevelScheduler, ReplayBuffer, ScaleKeeper
-from nl_agents.memory import make_core
+from nl_agents.memory import make_codec, make_core
 from nl_agents.policies import ActionSpec, MemoryPolicy, ObservationCodec
 from nl_agents.seeding import generator, spawn
 from nl_agents.training.actor import Actor
@@ -96,7 +96,9 @@ class Agent:
         self.optimizer = make_optimizer(self.scheduler, config)
         replay = None
         if config.replay.ratio > 0.0:
-            replay = ReplayBuffer(config.replay.recent, config.replay.reservoir, generator(seed, "replay"))
+            kept, form = (config.replay.recent, config.replay.reservoir), config.replay.state_codec
+            codec = None if form == "float32" else make_codec(form, core)
+            replay = ReplayBuffer(*kept, generator(seed, "replay"), codec)
         order = torch.Generator().manual_seed(spawn(seed, "order"))
         self.learner = InnerLearner(self.policy, self.optimizer, self.scheduler, config, replay, order)
         self.scales = ScaleKeeper(self.policy)
