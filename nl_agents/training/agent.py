@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -22,6 +22,7 @@ from nl_agents.training.build import core_options, make_optimizer, parameter_lev
 from nl_agents.training.checkpoint import load_file, save_file
 from nl_agents.training.life import Life
 from nl_agents.training.predictor import AgentState, Predictor
+from nl_agents.training.serving import Serving
 from nl_agents.training.spaces import space_from_json, space_to_json
 from nl_agents.training.steering import Steering
 from nl_agents.types import LevelInfo, format_levels
@@ -178,6 +179,19 @@ class Agent:
         packed = self.policy.core.pack(self.actor.state).cpu().numpy()
         state = AgentState(packed, self.actor.last_action.cpu().numpy())
         return state if stream is None else AgentState(*(leaf[stream : stream + 1] for leaf in state))
+
+    def serve(self, codec: str = "float32", without: Sequence[str] = ()) -> Serving:
+        """Returns a frozen copy that only acts: memory kept in a codec's form, chosen levels only.
+
+        Args:
+            codec: float32, bf16, int8 or low-rank:4 (``nl_agents.memory.CODECS``).
+            without: names of levels (``levels()``) to leave out.
+
+        Raises:
+            UnknownNameError: no such codec or level.
+            ConfigError: a codec that cannot work on this core, a level that cannot be left out.
+        """
+        return Serving(self.policy, self.spaces[0], spawn(self.seed, "serve"), codec, without)
 
     def levels(self) -> Levels:
         """The nest: what learns, from what, on which objective, how often."""
