@@ -21,6 +21,7 @@ from nl_agents.training.actor import Actor
 from nl_agents.training.build import core_options, make_optimizer, parameter_levels, resolve_device
 from nl_agents.training.checkpoint import load_file, save_file
 from nl_agents.training.life import Life
+from nl_agents.training.nest import Nest, make_nest
 from nl_agents.training.predictor import AgentState, Predictor
 from nl_agents.training.serving import Serving
 from nl_agents.training.spaces import space_from_json, space_to_json
@@ -200,6 +201,10 @@ class Agent:
         if self.steering is not None:
             rows += self.steering.levels()
         return Levels(rows)
+
+    def nest(self) -> Nest:
+        """The whole nest, fastest first: every level of memory, learner, optimizer and controller, and what it keeps."""
+        return make_nest(self)
 
     def state_dict(self) -> dict[str, Any]:
         """The whole agent with its streams, for an exact resume."""

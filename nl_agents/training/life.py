@@ -59,6 +59,7 @@ class Life:
                 "threads": torch.get_num_threads(),
                 "versions": versions(),
                 "levels": str(agent.levels()),
+                "nest": str(agent.nest()),
                 **(info or {}),
             }
             content["config"] = to_dict(agent.config)
