@@ -119,13 +119,15 @@ class MemoryCore(nn.Module, ABC):
         """
         rows = [row.scope for row in self.state_levels()]
         clears = getattr(self, "clears", None)
-        if len(rows) > 1 and (sorted(rows) != ["episode", "never"] or not isinstance(clears, Tensor)):
+        own = torch.zeros(1, dtype=torch.int64)
+        if len(rows) > 1 and sorted(rows) == ["episode", "never"] and isinstance(clears, Tensor):
+            own = torch.where(clears.cpu(), rows.index("episode"), rows.index("never"))
+        elif len(rows) > 1:
             raise NotImplementedError(f"{type(self).__name__} has {len(rows)} levels with state: override owners()")
         leaves = []
         for leaf in self.initial_state(1, device="cpu"):
             owner = torch.full(leaf.shape[1:], CLOCK if not (rows and leaf.is_floating_point()) else 0)
             if len(rows) > 1 and leaf.is_floating_point():
-                own = torch.where(clears.cpu(), rows.index("episode"), rows.index("never"))
                 owner += own.view(-1, *[1] * (owner.dim() - 1))
             leaves.append(owner)
         return self.state_type(*leaves)

@@ -30,10 +30,13 @@ def leave_out(core: MemoryCore, names: Collection[str]) -> None:
         if name not in rows:
             raise UnknownNameError("level", name, rows)
         level = _module(core, name)
-        if level is not None and hasattr(level, "mute"):
-            level.mute()
+        mute = getattr(level, "mute", None)
+        if callable(mute):
+            mute()
         elif rows[name].unit != "env step":
-            raise ConfigError(f"level {name!r} cannot be left out: nothing goes round it, and it keeps no act-time state")
+            raise ConfigError(
+                f"level {name!r} cannot be left out: nothing goes round it, and it keeps no act-time state"
+            )
 
 
 def _module(core: MemoryCore, name: str) -> nn.Module | None:

@@ -181,4 +181,4 @@ class HopeCore(MemoryCore):
         one = self.initial_state(1, device="cpu")
         memories = [heads.expand(leaf.shape[1:]) for leaf in one[:2]]
         level = [torch.full(leaf.shape[1:], index["core.fast"]) for leaf in one[2:-1]]
-        return HopeState(*memories, *level, torch.tensor(CLOCK))
+        return HopeState._make((*memories, *level, torch.tensor(CLOCK)))

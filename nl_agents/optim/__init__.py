@@ -6,4 +6,11 @@ from nl_agents.optim.gradient_memory import MemoryOptions
 from nl_agents.optim.guarded_adamw import GuardedAdamW
 from nl_agents.optim.levels import optimizer_levels
 
-__all__ = ["DeepMomentum", "GuardedAdamW", "MemoryOptions", "delta_gradient_level", "delta_gradient_step", "optimizer_levels"]
+__all__ = [
+    "DeepMomentum",
+    "GuardedAdamW",
+    "MemoryOptions",
+    "delta_gradient_level",
+    "delta_gradient_step",
+    "optimizer_levels",
+]

@@ -98,9 +98,9 @@ class Agent:
         self.optimizer = make_optimizer(self.scheduler, config)
         replay = None
         if config.replay.ratio > 0.0:
-            kept, form = (config.replay.recent, config.replay.reservoir), config.replay.state_codec
-            codec = None if form == "float32" else make_codec(form, core)
-            replay = ReplayBuffer(*kept, generator(seed, "replay"), codec)
+            form = config.replay.state_codec
+            kept = None if form == "float32" else make_codec(form, core)
+            replay = ReplayBuffer(config.replay.recent, config.replay.reservoir, generator(seed, "replay"), kept)
         order = torch.Generator().manual_seed(spawn(seed, "order"))
         self.learner = InnerLearner(self.policy, self.optimizer, self.scheduler, config, replay, order)
         self.scales = ScaleKeeper(self.policy)
@@ -179,7 +179,9 @@ class Agent:
             raise StateMismatchError("this agent has no streams: it was loaded without env; use predict(state=None)")
         packed = self.policy.core.pack(self.actor.state).cpu().numpy()
         state = AgentState(packed, self.actor.last_action.cpu().numpy())
-        return state if stream is None else AgentState(*(leaf[stream : stream + 1] for leaf in state))
+        return (
+            state if stream is None else AgentState(packed[stream : stream + 1], state.last_action[stream : stream + 1])
+        )
 
     def serve(self, codec: str = "float32", without: Sequence[str] = ()) -> Serving:
         """Returns a frozen copy that only acts: memory kept in a codec's form, chosen levels only.
@@ -203,7 +205,7 @@ class Agent:
         return Levels(rows)
 
     def nest(self) -> Nest:
-        """The whole nest, fastest first: every level of memory, learner, optimizer and controller, and what it keeps."""
+        """The whole nest, fastest first: every level of memory, learner, optimizer and controller, with its numbers."""
         return make_nest(self)
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from nl_agents.optim.levels import group_name
 from nl_agents.training import owners
 from nl_agents.training.living import Living
 from nl_agents.types import LevelInfo, NestRow, Scope, format_nest
@@ -93,7 +94,7 @@ class _Pace:
         A memory that learns from first-epoch minibatches waits for the other epochs to pass, too.
         """
         for index, group in enumerate(self.agent.optimizer.param_groups):
-            name = owners.group_name(group, index)
+            name = group_name(group, index)
             if row.name.startswith(f"{name}."):
                 times = self.agent.scheduler.periods()[str(group["name"])]
                 if group.get("fresh_only") and row.name.removeprefix(f"{name}.") in ("memory", "gate"):

@@ -136,7 +136,7 @@ def count_numbers(agent: Living) -> dict[str, int]:
         size = int(np.prod(tuple(leaf.shape), dtype=np.int64))
         owner = owners.owner(path, leaf)
         shares = [(owner, size)] if isinstance(owner, str) else [(name, int(mask.sum())) for name, mask in owner]
-        if isinstance(owner, list) and (size and not (sum(mask.astype(np.int64) for _, mask in owner) == 1).all()):
+        if isinstance(owner, list) and size and not np.all(sum(mask.astype(np.int64) for _, mask in owner) == 1):
             raise NlAgentsError(f"numbers of {'.'.join(path)} belong to no level or to two: mend its rule")
         for name, share in shares:
             counts[name] = counts.get(name, 0) + share

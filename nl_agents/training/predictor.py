@@ -37,9 +37,7 @@ class Predictor:
         codec: how the caller is given memory to carry; None hands it out as it is.
     """
 
-    def __init__(
-        self, policy: MemoryPolicy, space: gym.Space[Any], seed: int, codec: StateCodec | None = None
-    ) -> None:
+    def __init__(self, policy: MemoryPolicy, space: gym.Space[Any], seed: int, codec: StateCodec | None = None) -> None:
         self.policy, self.space, self.codec = policy, space, codec
         self.device = policy.mean.device
         self.generator = torch.Generator(self.device).manual_seed(seed)

@@ -135,7 +135,9 @@ def test_wrong_names_ranks_and_sizes_are_told() -> None:
     core, lstm = build("hope"), build("lstm-never")
     with pytest.raises(UnknownNameError, match="unknown state codec 'low-rnk': did you mean 'low-rank'"):
         make_codec("low-rnk:3", core)
-    with pytest.raises(ConfigError, match="rank 9 is too large for the state of a HopeCore: its matrices are 4 x 14, 16 x 16"):
+    with pytest.raises(
+        ConfigError, match="rank 9 is too large for the state of a HopeCore: its matrices are 4 x 14, 16 x 16"
+    ):
         make_codec("low-rank:9", core)
     with pytest.raises(ConfigError, match="no smaller; give low-rank:7 or less"):
         make_codec("low-rank:8", core)
