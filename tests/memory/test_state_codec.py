@@ -188,3 +188,12 @@ def test_levels_left_out_pass_their_input_on() -> None:
 def test_unknown_levels_are_told() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown level 'core.fst': did you mean 'core.fast'"):
         leave_out(build("hope"), ["core.fst"])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_on_cuda_what_is_read_back_lies_within_the_bound(name: str) -> None:
+    core = build("hope")
+    codec, packed = make_codec(name, core), lived(core).cuda()
+    again = codec.decode(codec.encode(packed))
+    assert again.is_cuda and bool(((again - packed).abs() <= codec.error_bound(packed)).all())

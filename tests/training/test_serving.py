@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from nl_agents import agents, envs
+from nl_agents import agents, envs, memory
 from nl_agents.errors import ConfigError, NonFiniteError, StateMismatchError, UnknownNameError
 from nl_agents.evaluation import run_episodes
+from nl_agents.memory import make_codec, make_core
 from nl_agents.training import AgentState
 from nl_agents.training.resume import resume
 from tests.training.small import live, small_config
@@ -145,3 +147,14 @@ def test_a_memory_that_ran_away_is_refused_by_replay_and_stops_a_life_that_asks_
         agent.learn(100)
     assert agent.learner.refused_chunks >= 1
     assert bool(agent.learner.replay.store.state.isfinite().all())
+
+
+def test_the_page_has_its_figures_and_its_code_runs() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "state.md").read_text("utf-8")
+    core = make_core("hope", input_size=64, width=64)
+    rows = re.findall(r"^\| `([\w:-]+)` \|.*\| ([\d,]+) \|$", page, flags=re.MULTILINE)
+    assert len(rows) == 6 and {name.partition(":")[0] for name, _ in rows} == set(memory.CODECS)
+    for name, figure in rows:
+        assert make_codec(name, core).bytes_per_stream == int(figure.replace(",", ""))
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(compile(block.replace("100_000", "2_048"), "state.md", "exec"), {"__name__": "page"})
