@@ -23,6 +23,7 @@ import tyro
 from benchmarks import core_speed, lifelong_tables
 from benchmarks.probing import records as memory_records
 from benchmarks.speed import ROOT, Row, table
+from benchmarks.state_tables import state_tables
 from benchmarks.tuning_record import tuning_table
 from benchmarks.windows import Window
 
@@ -48,7 +49,11 @@ def speed_tables(record: Mapping[str, Any]) -> str:
 
 
 # A record is drawn by the first entry whose prefix its name has; another benchmark adds its line here.
-DRAWN_BY: dict[str, Callable[[Mapping[str, Any]], str]] = {"speed_": speed_tables, "cores_": core_speed.tables}
+DRAWN_BY: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "speed_": speed_tables,
+    "cores_": core_speed.tables,
+    "state_": state_tables,
+}
 
 
 def draw(name: str, results: Path) -> str:

@@ -98,6 +98,8 @@ class ReplayConfig:
     """weight of KL(stored behaviour || policy), itself weighted by how good the behaviour was"""
     clone_value: float = 0.5
     """weight of the squared distance to stored values, weighted alike"""
+    state_codec: str = "float32"
+    """how a stored chunk keeps the memory it began with: float32 (exact), bf16, int8 or low-rank:4"""
 
 
 @dataclass

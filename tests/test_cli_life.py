@@ -57,6 +57,34 @@ def test_a_life_is_lived_evaluated_resumed_and_compared(capsys: pytest.CaptureFi
     assert Lifetime.from_run_folder("ppo").steps == longer.steps  # nothing was overwritten
 
 
+def test_the_nest_of_an_agent_is_printed_and_kept_with_its_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["nest", "--agent", "hope", "--num-envs", "3", "--memory.slow-periods", "4", "64"]) == 0
+    printed = capsys.readouterr().out
+    assert "hope on cartpole-flip:demo, 3 streams" in printed
+    for part in ("core.memory.never", "core.slow.1.sum", "64 learner updates", "optimizer.weights.memory", "control"):
+        assert part in printed
+    assert printed.index("core.memory.never") < printed.index("core.slow.1 ") < printed.index("books")
+    assert cli.main(["nest", "--agent", "reset-at-switch"]) == 0  # nothing is run, so nothing needs to be told
+    assert cli.main(["nest", "--num-envs", "0"]) == 2
+    assert cli.main(["nest", "--agent", "hop"]) == 2
+    assert "did you mean 'hope'" in capsys.readouterr().err
+    assert cli.main(["train", "--agent", "rl2", "--steps", "300", "--run-dir", "rl2", *SMALL]) == 0
+    nest = json.loads(Path("rl2/config.json").read_text())["nest"]
+    page = Path("rl2/report.html").read_text()
+    assert "optimizer.weights.momentum.1" in nest and "<td class=''>optimizer.weights.momentum.1</td>" in page
+    assert "all that the agent keeps, as it was at birth" in page
+
+
+def test_a_replay_codec_is_an_option_and_a_wrong_one_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("train", "--steps", "300", *SMALL, "--run-dir")
+    assert cli.main([*words, "good", "--replay.state-codec", "low-rank:3"]) == 0
+    assert json.loads(Path("good/config.json").read_text())["config"]["replay"]["state_codec"] == "low-rank:3"
+    for wrong, message in (("int4", "did you mean 'int8'"), ("low-rank:99", "rank 99 is too large")):
+        assert cli.main([*words, "bad", "--replay.state-codec", wrong]) == 2
+        assert message in capsys.readouterr().err
+        assert not Path("bad").exists()
+
+
 def test_an_option_that_cannot_work_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--agent", "ppo", "--run-dir", "x", "--memory.width", "0"]) == 2
     assert "memory.width must be >= 1, got 0" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line: ``nl-agents train | resume | evaluate | compare | report | list | doctor``.
+"""The command line: ``nl-agents train | resume | evaluate | compare | report | nest | list | doctor``.
 
 Knows no agent and no task by name: it asks ``nl_agents.agents`` and ``nl_agents.envs`` when it is called. Exit codes:
 0 good, 1 something failed on the way, 2 a bad argument, 130 stopped by Ctrl-C with a checkpoint kept.
@@ -18,8 +18,9 @@ import tyro
 from rich.console import Console
 
 from nl_agents.cli.inventory import print_health, print_lists
-from nl_agents.cli.life import INTERRUPTED, resume, train, train_options
-from nl_agents.cli.options import Compare, Doctor, Evaluate, List, Report, Resume, Train
+from nl_agents.cli.life import INTERRUPTED, resume, train, with_agent_options
+from nl_agents.cli.nest import print_nest
+from nl_agents.cli.options import Compare, Doctor, Evaluate, List, Nest, Report, Resume, Train
 from nl_agents.cli.pages import compare, evaluate, report
 from nl_agents.errors import NlAgentsError, UnknownNameError
 
@@ -29,6 +30,7 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "evaluate": (Evaluate, evaluate),
     "compare": (Compare, compare),
     "report": (Report, report),
+    "nest": (Nest, print_nest),
     "list": (List, print_lists),
     "doctor": (Doctor, print_health),
 }
@@ -65,8 +67,8 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise UnknownNameError("command", name, COMMANDS)
     kind, run = COMMANDS[name]
-    if kind is Train:
-        kind = train_options(rest)
+    if kind in (Train, Nest):
+        kind = with_agent_options(kind, rest)
     sys.path.insert(0, os.getcwd())  # so that module:function finds the user's own file
     try:
         return run(tyro.cli(kind, args=rest, prog=f"nl-agents {name}", description=inspect.getdoc(COMMANDS[name][0])))

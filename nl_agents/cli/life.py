@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from nl_agents.cli.lookup import check_exists, constructed, find_sequence, is_own_sequence, stored_config
-from nl_agents.cli.options import Report, Resume, Train
+from nl_agents.cli.options import Report, Resume
 from nl_agents.cli.pages import report
 from nl_agents.config import apply_options
 from nl_agents.errors import ConfigError, PrivilegeError, UnknownNameError
@@ -24,22 +24,22 @@ from nl_agents.seeding import spawn
 INTERRUPTED = 130
 
 
-def train_options(arguments: list[str]) -> type[Any]:
-    """The options of ``train`` and, undivided by a prefix, those of the agent that ``--agent`` names.
+def with_agent_options(command: type[Any], arguments: list[str]) -> type[Any]:
+    """The options of a command and, undivided by a prefix, those of the agent that ``--agent`` names.
 
     Their defaults are the agent's, with what the suite that ``--sequence`` names recommends for all agents.
     """
     agents, suites = (importlib.import_module(f"nl_agents.{part}") for part in ("agents", "envs"))
-    name = _given(arguments, "--agent", Train.agent)
+    name = _given(arguments, "--agent", command.agent)
     if name not in agents.AGENTS:
         raise UnknownNameError("agent", name, agents.AGENTS)
     config = agents.config(name)
-    suite = suites.SUITES.get(_given(arguments, "--sequence", Train.sequence).partition(":")[0])
+    suite = suites.SUITES.get(_given(arguments, "--sequence", command.sequence).partition(":")[0])
     if suite is not None:
         apply_options(config, suite.recommended)
     merged: Any = Annotated[type(config), tyro.conf.arg(name="")]
     extra = dataclasses.field(default_factory=lambda: config)
-    return dataclasses.make_dataclass("Train", [("config", merged, extra)], bases=(Train,))
+    return dataclasses.make_dataclass(command.__name__, [("config", merged, extra)], bases=(command,))
 
 
 def _given(arguments: list[str], flag: str, default: str) -> str:
@@ -56,11 +56,11 @@ def train(options: Any) -> int:
     """Makes sequence and agent, lets the agent live, reports; returns the exit code.
 
     Args:
-        options: ``Train`` with the field ``config`` that ``train_options`` adds.
+        options: ``Train`` with the field ``config`` that ``with_agent_options`` adds.
     """
     agents = importlib.import_module("nl_agents.agents")
     spec = agents.AGENTS[options.agent]
-    info = _info_level(spec, options.privileged)
+    info = info_level(spec, options.privileged)
     make, steps, num_envs = find_sequence(options.sequence)
     steps = options.steps if options.steps is not None else steps
     if steps is None or steps < 1:
@@ -98,7 +98,7 @@ def _live(run: Callable[[], Any], run_dir: Path) -> int:
     return report(Report(run_dir))
 
 
-def _info_level(spec: Any, privileged: bool) -> str:
+def info_level(spec: Any, privileged: bool) -> str:
     """What the sequence tells the agent; refuses agents that live on being told unless it was asked for."""
     if not (spec.needs_boundary or spec.needs_task_id):
         return "hidden"

@@ -95,6 +95,22 @@ class Report:
 
 
 @dataclass
+class Nest:
+    """Print the nest of an agent: what learns, what it keeps, from what, on which objective, how often.
+
+    Below come the options of the agent that --agent names, as in train: see what --memory.slow-periods 4 16 64 or
+    --optimizer.name adamw change.
+    """
+
+    agent: str = "hope"
+    """which agent: nl-agents list agents"""
+    sequence: str = "cartpole-flip:demo"
+    """suite, suite:preset, or module:function: its spaces and streams"""
+    num_envs: int | None = None
+    """streams (parallel environments); default: the preset's"""
+
+
+@dataclass
 class List:
     """List what there is: agents, sequences, memory cores, optimizers."""
 

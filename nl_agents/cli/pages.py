@@ -38,7 +38,7 @@ def _load(options: Evaluate) -> Any:
     """The agent of a run folder, of a file of ours, or a model of another library."""
     if options.model_class is None:
         if options.path.is_dir():
-            return _load_run(options.path, options.device)
+            return load_run(options.path, options.device)
         return importlib.import_module("nl_agents.agents").load(options.path, device=options.device)
     module, _, name = options.model_class.partition(":")
     kind = import_named(module, name)
@@ -47,7 +47,7 @@ def _load(options: Evaluate) -> Any:
     return kind.load(options.path, device=options.device)
 
 
-def _load_run(run: Path, device: str) -> Any:
+def load_run(run: Path, device: str) -> Any:
     """The agent of a run's newest checkpoint, without streams."""
     from nl_agents.training.checkpoint import CheckpointStore
     from nl_agents.training.run_folder import read_config

@@ -16,6 +16,7 @@ from nl_agents.control.grid import Value, make_grid
 from nl_agents.control.safety import Safety, SafetyRules
 from nl_agents.errors import StateMismatchError
 from nl_agents.seeding import generator
+from nl_agents.types import LevelInfo
 
 STATE_VERSION = 1
 HESITATION = 0.1
@@ -257,6 +258,34 @@ class MetaController:
         self._safety.state.frozen = None
         self._safety.state.alarm_epochs = ()
         self._record({"kind": "thaw", "after_decision": self._next_id - 1})
+
+    # ---------------------------------------------------------------- the nest
+
+    def levels(self) -> list[LevelInfo]:
+        """Rows of a nest: the settings it moves, what it believes of them, what it expects."""
+        factors, positions = len(self.grid), sum(len(factor.values) for factor in self.grid.values())
+        kinds = ", ".join(sorted({name.rpartition(".")[2] for name in self.grid}))
+        rows = (
+            (
+                "control",
+                f"{factors} settings ({kinds})",
+                "returns of whole epochs",
+                "return above the running expectation",
+            ),
+            (
+                "control.bandits",
+                f"evidence for {positions} positions of {factors} factors",
+                "surprise of an epoch, credited to what was in force",
+                "expected surprise of each position (discounted Thompson)",
+            ),
+            (
+                "control.expectation",
+                "level and noise of the return, a regime",
+                "mean returns of whole epochs",
+                "L2 to the mean return at the default settings",
+            ),
+        )
+        return [LevelInfo(*row, 1, "decision epoch", "life") for row in rows]
 
     # ------------------------------------------------------------------ saving
 

@@ -22,6 +22,7 @@ FOLDED = {
     "action_space": "action space",
     "versions": "versions",
     "levels": "",
+    "nest": "",
     "format": "",
 }
 
@@ -126,7 +127,7 @@ def _recovery(run: RunData) -> str:
 
 
 def _levels(run: RunData) -> str:
-    nest = run.config.get("levels")
+    levels, nest = run.config.get("levels"), run.config.get("nest")
     tracks = (
         "How often each level learns (period) and how fast (rate); ticks on the floor are decisions of the "
         "meta-controller, which moves one setting at a time and logs it before it takes effect."
@@ -134,7 +135,8 @@ def _levels(run: RunData) -> str:
     norms = "Size of the live memories. Memory that never clears should settle, not grow for ever."
     return page.section(
         "Levels: three time scales",
-        _nest(str(nest)) if nest else None,
+        _nest(str(levels)) if levels else None,
+        page.folded("all that the agent keeps, as it was at birth", _nest(str(nest))) if nest else None,
         page.picture(plots.levels_over_time(run), tracks, "periods and rates of the levels over life"),
         _decision_table(run.decisions),
         page.picture(plots.memory_norms(run), norms, "norms of the memories over life"),

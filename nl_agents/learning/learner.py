@@ -75,6 +75,11 @@ class InnerLearner:
         self.updates = 0
         self._owed = 0.0  # replayed streams owed by a fractional ratio
 
+    @property
+    def refused_chunks(self) -> int:
+        """Chunks that replay refused because they were not finite."""
+        return 0 if self.replay is None else self.replay.refused
+
     def learn(self, rollout: Rollout, clock: int) -> dict[str, float]:
         """Runs all epochs on one rollout and files it for replay.
 

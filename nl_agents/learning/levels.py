@@ -101,6 +101,22 @@ class LevelScheduler:
             )
         return rows
 
+    def sums(self) -> list[LevelInfo]:
+        """One row a level that waits: the gradients summed since its last step."""
+        return [
+            LevelInfo(
+                f"{level.name}.sum",
+                f"gradients of up to {level.period} updates, {sum(part.numel() for part in level.summed):,} floats",
+                "gradients of fresh and replayed chunks",
+                "none: a plain sum (Eq. 71)",
+                1,
+                "learner update",
+                "life",
+            )
+            for level in self.levels
+            if level.summed
+        ]
+
     def state_dict(self) -> dict[str, Any]:
         """Periods, waits and partial sums, for an exact resume."""
         return {

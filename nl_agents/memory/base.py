@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from nl_agents.errors import StateMismatchError
 from nl_agents.types import LevelInfo
 
+CLOCK = -1
+"""Owner of the numbers of a state that belong to no level: step clocks, counts of filled slots."""
+
 
 class MemoryCore(nn.Module, ABC):
     """Base of all memory cores.
@@ -101,6 +104,33 @@ class MemoryCore(nn.Module, ABC):
     @abstractmethod
     def levels(self) -> list[LevelInfo]:
         """Returns one row for each thing in the core that learns on a time scale of its own."""
+
+    def state_levels(self) -> list[LevelInfo]:
+        """Returns the rows of ``levels()`` that keep state a stream: those written in env steps."""
+        return [row for row in self.levels() if row.unit == "env step"]
+
+    def owners(self) -> Any:
+        """Tells which level every number of the state belongs to.
+
+        Returns:
+            A state whose leaves are int64 [...] (shaped as one stream's): the index of the owner in ``state_levels()``,
+            or ``CLOCK``. Here: one level owns all; of two, told apart by scope, each owns the heads or channels (the
+            leaves' first axis) that ``clears`` gives it. A core of other levels says so itself.
+        """
+        rows = [row.scope for row in self.state_levels()]
+        clears = getattr(self, "clears", None)
+        own = torch.zeros(1, dtype=torch.int64)
+        if len(rows) > 1 and sorted(rows) == ["episode", "never"] and isinstance(clears, Tensor):
+            own = torch.where(clears.cpu(), rows.index("episode"), rows.index("never"))
+        elif len(rows) > 1:
+            raise NotImplementedError(f"{type(self).__name__} has {len(rows)} levels with state: override owners()")
+        leaves = []
+        for leaf in self.initial_state(1, device="cpu"):
+            owner = torch.full(leaf.shape[1:], CLOCK if not (rows and leaf.is_floating_point()) else 0)
+            if len(rows) > 1 and leaf.is_floating_point():
+                owner += own.view(-1, *[1] * (owner.dim() - 1))
+            leaves.append(owner)
+        return self.state_type(*leaves)
 
     @property
     def state_size(self) -> int:

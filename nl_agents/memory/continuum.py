@@ -171,6 +171,10 @@ class ActTimeLevel(nn.Module):
                 gradient = torch.zeros_like(gradient)
         return torch.cat(reads, dim=1), delta, gradient
 
+    def mute(self) -> None:
+        """Takes the level out, in place: it passes its input on, as on the day it was born."""
+        nn.init.zeros_(self.out.weight)
+
     def levels(self, prefix: str) -> list[LevelInfo]:
         """The level's row in a nest."""
         stores = f"{self.size}x{self.size} matrix, {2 * self.size * self.size} floats a stream"
@@ -223,6 +227,11 @@ class LearnerTimeLevel(nn.Module):
         """Maps z [..., width] to y [..., width]."""
         change: Tensor = self.down(F.silu(self.up(self.norm(z))))
         return z + change
+
+    def mute(self) -> None:
+        """Takes the level out, in place: it passes its input on, as on the day it was born."""
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
 
     def levels(self, prefix: str) -> list[LevelInfo]:
         """The level's row in a nest."""

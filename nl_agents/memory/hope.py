@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.base import CLOCK, MemoryCore
 from nl_agents.memory.clocks import run_by_clock
 from nl_agents.memory.continuum import ActTimeLevel, ActTimeState, LearnerTimeLevel
 from nl_agents.memory.self_modifying import SelfModifyingMemory, SelfModifyingState
@@ -146,3 +146,13 @@ class HopeCore(MemoryCore):
             assert isinstance(level, LearnerTimeLevel)
             rows += level.levels(f"core.slow.{index}")
         return rows
+
+    def owners(self) -> HopeState:
+        """See ``MemoryCore.owners``: heads go by their scope, all of the act-time level is its own."""
+        index = {row.name: place for place, row in enumerate(self.state_levels())}
+        kinds = [index.get(f"core.memory.{scope}", CLOCK) for scope in ("never", "episode")]
+        heads = torch.tensor(kinds)[self.memory.clears.cpu().long()].view(-1, 1, 1)
+        one = self.initial_state(1, device="cpu")
+        memories = [heads.expand(leaf.shape[1:]) for leaf in one[:2]]
+        level = [torch.full(leaf.shape[1:], index["core.fast"]) for leaf in one[2:-1]]
+        return HopeState._make((*memories, *level, torch.tensor(CLOCK)))

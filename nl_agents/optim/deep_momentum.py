@@ -27,6 +27,8 @@ from torch.optim import AdamW, Optimizer
 from nl_agents.optim import adamw
 from nl_agents.optim.bucket_book import BucketBook
 from nl_agents.optim.gradient_memory import MemoryOptions
+from nl_agents.optim.levels import optimizer_levels
+from nl_agents.types import LevelInfo
 
 MEMORY_VERSION = 1
 """Version of what ``state_dict()["nl_memory"]`` and ``memory_state()`` hold."""
@@ -311,6 +313,10 @@ class DeepMomentum(Optimizer):
         return twin
 
     # -------------------------------------------------------------- monitoring
+
+    def levels(self) -> list[LevelInfo]:
+        """Rows of a nest: momenta, gradient memory and gate of every group; periods count the group's own steps."""
+        return optimizer_levels(self)
 
     def statistics(self) -> dict[str, Tensor]:
         """Returns 0-d tensors to log, means over all tensors with a memory (no host sync; empty before the first step).

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from nl_agents.types import LevelInfo
+
 
 def delta_gradient_step(weight: Tensor, inputs: Tensor, output_gradient: Tensor, rate: float) -> Tensor:
     """Returns the weight after one step of delta gradient descent on one input.
@@ -27,3 +29,10 @@ def delta_gradient_step(weight: Tensor, inputs: Tensor, output_gradient: Tensor,
     """
     effective = rate / (1 + rate * inputs.dot(inputs))
     return weight - effective * (weight @ inputs + output_gradient).outer(inputs)
+
+
+def delta_gradient_level(name: str, weight: Tensor) -> LevelInfo:
+    """Returns the row of a matrix [out, in] that is written by ``delta_gradient_step``, one input a learner update."""
+    stores = f"{weight.shape[0]} x {weight.shape[1]} matrix, {weight.numel():,} weights"
+    context, objective = "inputs x and output gradients", "L2 between W x and -grad_y L, near the last W (Eq. 54)"
+    return LevelInfo(name, stores, context, objective, 1, "learner update", "life")

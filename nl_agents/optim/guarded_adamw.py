@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from nl_agents.optim.finite import scale_and_look
+from nl_agents.optim.levels import optimizer_levels
+from nl_agents.types import LevelInfo
 
 
 class GuardedAdamW(AdamW):
@@ -58,6 +60,10 @@ class GuardedAdamW(AdamW):
         self.found_inf = found.clamp(max=1.0)
         self.refused_steps += self.found_inf.long()
         return super().step(closure)
+
+    def levels(self) -> list[LevelInfo]:
+        """Rows of a nest: both moments of every group; a group's periods count its own steps."""
+        return optimizer_levels(self)
 
     def statistics(self) -> dict[str, Tensor]:
         """Nothing but the count: AdamW has no memory to watch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from nl_agents.config import AgentConfig, from_dict, to_dict
 from nl_agents.errors import CheckpointError, ConfigError, StateMismatchError
 from nl_agents.learning import InnerLearner, LevelScheduler, ReplayBuffer, ScaleKeeper
-from nl_agents.memory import make_core
+from nl_agents.memory import make_codec, make_core
 from nl_agents.policies import ActionSpec, MemoryPolicy, ObservationCodec
 from nl_agents.seeding import generator, spawn
 from nl_agents.training.actor import Actor
 from nl_agents.training.build import core_options, make_optimizer, parameter_levels, resolve_device
 from nl_agents.training.checkpoint import load_file, save_file
 from nl_agents.training.life import Life
+from nl_agents.training.nest import Nest, make_nest
 from nl_agents.training.predictor import AgentState, Predictor
+from nl_agents.training.serving import Serving
 from nl_agents.training.spaces import space_from_json, space_to_json
 from nl_agents.training.steering import Steering
 from nl_agents.types import LevelInfo, format_levels
@@ -96,7 +98,9 @@ class Agent:
         self.optimizer = make_optimizer(self.scheduler, config)
         replay = None
         if config.replay.ratio > 0.0:
-            replay = ReplayBuffer(config.replay.recent, config.replay.reservoir, generator(seed, "replay"))
+            form = config.replay.state_codec
+            kept = None if form == "float32" else make_codec(form, core)
+            replay = ReplayBuffer(config.replay.recent, config.replay.reservoir, generator(seed, "replay"), kept)
         order = torch.Generator().manual_seed(spawn(seed, "order"))
         self.learner = InnerLearner(self.policy, self.optimizer, self.scheduler, config, replay, order)
         self.scales = ScaleKeeper(self.policy)
@@ -175,7 +179,22 @@ class Agent:
             raise StateMismatchError("this agent has no streams: it was loaded without env; use predict(state=None)")
         packed = self.policy.core.pack(self.actor.state).cpu().numpy()
         state = AgentState(packed, self.actor.last_action.cpu().numpy())
-        return state if stream is None else AgentState(*(leaf[stream : stream + 1] for leaf in state))
+        return (
+            state if stream is None else AgentState(packed[stream : stream + 1], state.last_action[stream : stream + 1])
+        )
+
+    def serve(self, codec: str = "float32", without: Sequence[str] = ()) -> Serving:
+        """Returns a frozen copy that only acts: memory kept in a codec's form, chosen levels only.
+
+        Args:
+            codec: float32, bf16, int8 or low-rank:4 (``nl_agents.memory.CODECS``).
+            without: names of levels (``levels()``) to leave out.
+
+        Raises:
+            UnknownNameError: no such codec or level.
+            ConfigError: a codec that cannot work on this core, a level that cannot be left out.
+        """
+        return Serving(self.policy, self.spaces[0], spawn(self.seed, "serve"), codec, without)
 
     def levels(self) -> Levels:
         """The nest: what learns, from what, on which objective, how often."""
@@ -184,6 +203,10 @@ class Agent:
         if self.steering is not None:
             rows += self.steering.levels()
         return Levels(rows)
+
+    def nest(self) -> Nest:
+        """The whole nest, fastest first: every level of memory, learner, optimizer and controller, with its numbers."""
+        return make_nest(self)
 
     def state_dict(self) -> dict[str, Any]:
         """The whole agent with its streams, for an exact resume."""

@@ -59,6 +59,7 @@ class Life:
                 "threads": torch.get_num_threads(),
                 "versions": versions(),
                 "levels": str(agent.levels()),
+                "nest": str(agent.nest()),
                 **(info or {}),
             }
             content["config"] = to_dict(agent.config)
@@ -118,13 +119,15 @@ class Life:
     def _turn(self, seconds: float, before: int) -> None:
         """One rollout: act, learn, adjust, record, checkpoint."""
         agent, actor = self.agent, self.actor
-        bad = actor.nonfinite
+        bad, refused = actor.nonfinite, 0
         rollout, clock = actor.collect()
         if agent.needs_boundary and actor.take_notice():
             agent.renew()
             metrics: dict[str, float] = {}
         else:
+            refused = -agent.learner.refused_chunks
             metrics = agent.learner.learn(rollout, clock)
+            refused += agent.learner.refused_chunks
             agent.scales.update(rollout)
         episodes = actor.books.take()
         self.recent.extend(episodes)
@@ -138,10 +141,11 @@ class Life:
         if agent.num_timesteps >= self.next_checkpoint:
             self.next_checkpoint += agent.config.run.checkpoint_every
             self._checkpoint()
-        if actor.nonfinite > bad and agent.config.run.on_nonfinite == "stop":
+        if (actor.nonfinite > bad or refused) and agent.config.run.on_nonfinite == "stop":
             raise NonFiniteError(
-                f"{actor.nonfinite - bad} transitions before env step {agent.num_timesteps} were not finite and were "
-                "refused; the life stopped with a checkpoint (run.on_nonfinite=stop)"
+                f"{actor.nonfinite - bad} transitions and {refused} chunks for replay before env step "
+                f"{agent.num_timesteps} were not finite and were refused; the life stopped with a checkpoint "
+                "(run.on_nonfinite=stop)"
             )
 
     def _record(
@@ -168,6 +172,7 @@ class Life:
         record("train/refused_steps", agent.optimizer.refused_steps)
         if agent.learner.replay is not None:
             record("replay/chunks", agent.learner.replay.size)
+            record("replay/refused_chunks", agent.learner.replay.refused)
         for name, norm in memory_norms(self.actor.state).items():
             record(f"memory/{name}/norm", norm)
         for name, (period, rate) in self.logged_levels.items():

@@ -40,6 +40,9 @@ class Living(Protocol):
     def levels(self) -> Any:
         """The nest; prints as a table."""
 
+    def nest(self) -> Any:
+        """The nest of the whole agent; prints as a table."""
+
     def header(self) -> dict[str, Any]:
         """What is needed to build the agent again."""
 

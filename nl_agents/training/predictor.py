@@ -8,15 +8,20 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nl_agents.errors import StateMismatchError
+from nl_agents.memory import StateCodec
 from nl_agents.policies import MemoryPolicy, PolicyInput
 
 
 class AgentState(NamedTuple):
-    """What ``predict`` carries from step to step: packed memory [B, S] and the features of the last action [B, A]."""
+    """What ``predict`` carries from step to step: packed memory [B, S] and the features of the last action [B, A].
 
-    memory: NDArray[np.float32]
+    Where a codec keeps the memory (``Agent.serve``) it is the codec's bytes, uint8 [B, N].
+    """
+
+    memory: NDArray[np.float32] | NDArray[np.uint8]
     last_action: NDArray[np.float32]
 
 
@@ -29,10 +34,11 @@ class Predictor:
         policy: acts.
         space: observation space of one environment.
         seed: of sampled actions.
+        codec: how the caller is given memory to carry; None hands it out as it is.
     """
 
-    def __init__(self, policy: MemoryPolicy, space: gym.Space[Any], seed: int) -> None:
-        self.policy, self.space = policy, space
+    def __init__(self, policy: MemoryPolicy, space: gym.Space[Any], seed: int, codec: StateCodec | None = None) -> None:
+        self.policy, self.space, self.codec = policy, space, codec
         self.device = policy.mean.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
@@ -56,7 +62,8 @@ class Predictor:
             memory = policy.core.initial_state(count, device)
             last_action = torch.zeros(count, policy.actions.size, device=device)
         else:
-            packed, last_action = (torch.as_tensor(np.asarray(leaf), dtype=torch.float32).to(device) for leaf in state)
+            packed = self._packed(np.asarray(state[0]))
+            last_action = torch.as_tensor(np.asarray(state[1]), dtype=torch.float32).to(device)
             if packed.shape[0] != count:
                 raise StateMismatchError(
                     f"the state holds {packed.shape[0]} streams and the observation {count}; hand in the state of "
@@ -73,8 +80,19 @@ class Predictor:
         output, memory = policy(given, memory)
         chosen = policy.actions.sample(output.parameters[0], None if deterministic else self.generator)
         actions = policy.actions.to_env(chosen)
-        carried = AgentState(policy.core.pack(memory).cpu().numpy(), policy.actions.features(chosen).cpu().numpy())
+        packed = policy.core.pack(memory)
+        kept = packed if self.codec is None else self.codec.encode(packed)
+        carried = AgentState(kept.cpu().numpy(), policy.actions.features(chosen).cpu().numpy())
         return (actions[0] if single else actions), carried
+
+    def _packed(self, memory: NDArray[Any]) -> Tensor:
+        """The packed memory [B, S] that a caller handed in, coded or plain."""
+        if self.codec is None:
+            return torch.as_tensor(memory, dtype=torch.float32).to(self.device)
+        given = torch.as_tensor(memory).to(self.device)
+        if given.is_floating_point():  # of agent.memory_state(): taken up in the codec's form
+            given = self.codec.encode(given)
+        return self.codec.decode(given)
 
     def _rows(self, batch: Any) -> NDArray[Any]:
         codec = self.policy.codec

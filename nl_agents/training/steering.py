@@ -116,19 +116,12 @@ class Steering:
         }
 
     def levels(self) -> list[LevelInfo]:
-        """The controller's row in the nest."""
-        count = len(self.controller.settings())
-        return [
-            LevelInfo(
-                "control",
-                f"{count} factors: periods, rates, replay ratio",
-                "returns of whole epochs",
-                "return above the running expectation",
-                1,
-                "decision epoch",
-                "life",
-            )
-        ]
+        """The controller's row among an agent's levels: the settings that it moves."""
+        return self.controller.levels()[:1]
+
+    def least_updates(self) -> int:
+        """Learner updates that the decision epoch in force lasts at least, by the slowest period."""
+        return self.rule.least_updates(self.scheduler.periods().values())
 
     def state_dict(self) -> dict[str, Any]:
         """Controller and running epoch, for an exact resume."""

@@ -329,3 +329,11 @@ def test_the_log_alone_reproduces_the_settings() -> None:
     assert len({tuple(d.settings.items()) for d in decisions}) > 3
     with pytest.raises(ValueError, match="expected at least one decision up to step -1"):
         replay(records, -1)
+
+
+def test_a_controller_shows_its_levels() -> None:
+    controller = MetaController({"fast.rate": 1e-3, "slow.rate": 1e-3, "slow.period": 16}, seed=0)
+    rows = controller.levels()
+    assert [row.name for row in rows] == ["control", "control.bandits", "control.expectation"]
+    assert rows[0].stores == "3 settings (period, rate)" and "21 positions of 3 factors" in rows[1].stores
+    assert {(row.period, row.unit, row.scope) for row in rows} == {(1, "decision epoch", "life")}

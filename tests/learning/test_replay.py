@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from nl_agents.errors import StateMismatchError
 from nl_agents.learning import ReplayBuffer, Rollout
+from nl_agents.memory import MemoryCore, make_codec, make_core
 
 STEPS, STREAMS = 2, 3
 
@@ -132,3 +134,68 @@ def test_an_empty_buffer_is_saved_too() -> None:
 def test_sizes_that_cannot_work_are_refused(recent: int, reservoir: int) -> None:
     with pytest.raises(ValueError, match="must be >= 0 and not both 0"):
         make(recent, reservoir)
+
+
+# ------------------------------------------------------- compressed start states, refused chunks
+
+
+def life_chunk(core: MemoryCore, seed: int) -> Rollout:
+    """A rollout of ``STREAMS`` streams whose start states are a core's, full of numbers."""
+    noise = torch.randn(STREAMS, core.state_size, generator=torch.Generator().manual_seed(seed))
+    return chunk(seed)._replace(state=noise)
+
+
+@pytest.mark.parametrize("name", ["bf16", "int8", "low-rank:2"])
+def test_start_states_come_back_as_the_codec_reads_them(name: str) -> None:
+    core = make_core("gated-delta", input_size=4, width=32, heads=2)
+    codec = make_codec(name, core)
+    plain, coded = make(4, 6), ReplayBuffer(4, 6, np.random.default_rng(0), codec)
+    for seed in range(9):
+        plain.add(life_chunk(core, seed), 0), coded.add(life_chunk(core, seed), 0)
+    assert coded.store is not None and plain.store is not None
+    assert coded.store.state.dtype == torch.uint8 and coded.store.state.nbytes < 0.6 * plain.store.state.nbytes
+    for _ in range(4):
+        (exact, *_), (rough, *_) = plain.sample(5), coded.sample(5)
+        assert torch.equal(rough.state, codec.decode(codec.encode(exact.state)))
+        assert all(torch.equal(a, b) for a, b in zip(exact[:-1], rough[:-1], strict=True))
+
+
+def test_a_saved_buffer_with_a_codec_goes_on_alike_and_no_other_form_is_taken() -> None:
+    core = make_core("gated-delta", input_size=4, width=32, heads=2)
+    one, other = (ReplayBuffer(4, 6, np.random.default_rng(0), make_codec("int8", core)) for _ in range(2))
+    for seed in range(5):
+        one.add(life_chunk(core, seed), 0)
+    other.load_state_dict(copy.deepcopy(one.state_dict()), torch.device("cpu"))
+    for seed in range(5, 9):
+        one.add(life_chunk(core, seed), 0), other.add(life_chunk(core, seed), 0)
+    mine, theirs = one.sample(5), other.sample(5)
+    assert all(torch.equal(a, b) for a, b in zip(mine[0], theirs[0], strict=True))
+    with pytest.raises(StateMismatchError, match=r"as float32, and the saved buffer holds torch.uint8.*state_codec"):
+        make(4, 6).load_state_dict(one.state_dict(), torch.device("cpu"))
+    with pytest.raises(StateMismatchError, match="replay keeps start states as bf16"):
+        bf16 = ReplayBuffer(4, 6, np.random.default_rng(0), make_codec("bf16", core))
+        bf16.load_state_dict(one.state_dict(), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("block", ["state", "values", "rewards", "parameters"])
+@pytest.mark.parametrize("with_codec", [False, True])
+def test_a_chunk_that_is_not_finite_is_refused_and_counted(block: str, with_codec: bool) -> None:
+    core = make_core("gated-delta", input_size=4, width=32, heads=2)
+    buffer = ReplayBuffer(4, 6, np.random.default_rng(0), make_codec("int8", core) if with_codec else None)
+    bad = life_chunk(core, 0)
+    spoilt = getattr(bad, block).clone()
+    spoilt[(1, ...) if block == "state" else (0, 1)] = float("nan")
+    buffer.add(bad._replace(**{block: spoilt}), 0)
+    assert (buffer.refused, buffer.size) == (1, STREAMS - 1)
+    chunks, *_ = buffer.sample(8)
+    assert all(bool(part.isfinite().all()) for part in chunks)
+    buffer.add(bad._replace(state=torch.full_like(bad.state, float("inf"))), 0)
+    assert (buffer.refused, buffer.size, buffer.state_dict()["refused"]) == (1 + STREAMS, STREAMS - 1, 1 + STREAMS)
+
+
+def test_rows_of_the_stores() -> None:
+    assert [(row.name, row.unit, row.scope) for row in make(4, 6).levels()] == [
+        ("replay.recent", "rollout", "life"),
+        ("replay.reservoir", "rollout", "life"),
+    ]
+    assert [row.name for row in make(0, 6).levels()] == ["replay.reservoir"]

@@ -1,0 +1,86 @@
+"""What a packed state is made of: which columns are whose, which form matrices, which are counters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nl_agents.memory.base import CLOCK, MemoryCore
+
+
+class StatePiece(NamedTuple):
+    """Numbers of one leaf of a state that are stored alike.
+
+    Attributes:
+        name: of the leaf, as in the core's state type.
+        columns: [n] int64, where they stand in the packed vector; matrix after matrix, row after row.
+        matrix: (rows, columns) of each of the matrices they form; None for plain vectors.
+    """
+
+    name: str
+    columns: Tensor
+    matrix: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class StateLayout:
+    """How one stream's packed state [S] is cut for storage.
+
+    Attributes:
+        core: type of the core, for messages.
+        size: S, numbers of the packed vector.
+        pieces: what memories hold.
+        counters: [n] int64 columns of step clocks and the like: small integers, always kept exactly.
+
+    Columns in neither are not stored: they are read back as 0, a newborn's.
+    """
+
+    core: str
+    size: int
+    pieces: tuple[StatePiece, ...]
+    counters: Tensor
+
+    @property
+    def numbers(self) -> int:
+        """Numbers a stream that are stored."""
+        return len(self.counters) + sum(len(piece.columns) for piece in self.pieces)
+
+
+def state_layout(core: MemoryCore, without: Collection[str] = ()) -> StateLayout:
+    """Returns the layout of a core's packed state.
+
+    A leaf [B, ..., m, n] holds matrices of m x n, a leaf [B, n] a vector. A level that is left out takes its columns
+    with it; where that cuts matrices apart, the leaf is stored as plain numbers.
+
+    Args:
+        core: whose state.
+        without: names of levels (``core.levels()``, those in env steps) whose state is not stored.
+    """
+    rows = core.state_levels()
+    gone = torch.tensor([index for index, row in enumerate(rows) if row.name in without], dtype=torch.int64)
+    pieces: list[StatePiece] = []
+    counters: list[Tensor] = []
+    start = 0
+    for name, owner in zip(core.state_type._fields, core.owners(), strict=True):
+        flat = owner.reshape(-1)
+        columns = torch.arange(start, start + len(flat))
+        start += len(flat)
+        kept = ~torch.isin(flat, gone)
+        counters.append(columns[flat == CLOCK])
+        kept &= flat != CLOCK
+        if bool(kept.any()):
+            pieces.append(StatePiece(name, columns[kept], _matrix(owner, kept)))
+    return StateLayout(type(core).__name__, start, tuple(pieces), torch.cat(counters))
+
+
+def _matrix(owner: Tensor, kept: Tensor) -> tuple[int, int] | None:
+    """The size of a leaf's matrices, where the kept numbers are whole ones."""
+    if owner.dim() < 2:
+        return None
+    rows, columns = owner.shape[-2:]
+    whole = kept.view(-1, rows * columns)
+    return (rows, columns) if bool((whole.all(1) | ~whole.any(1)).all()) else None
