@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 
-def convolve(
-    z: Tensor, past: Tensor, kernel: Tensor, writes: Tensor, segment: Tensor
-) -> tuple[Tensor, Tensor]:
+def convolve(z: Tensor, past: Tensor, kernel: Tensor, writes: Tensor, segment: Tensor) -> tuple[Tensor, Tensor]:
     """out_t = sum_i kernel_i * z_(t - i) over the last steps that were written in the same episode; zeros before them.
 
     The paper names a local convolution of window 4 and gives no equation (Nested Learning, section 8.2); this one is

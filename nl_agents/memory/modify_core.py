@@ -190,9 +190,11 @@ class SelfModifyingCore(MemoryCore):
         y = self.norm_out(h + self.out(read * gate))
         ruined = torch.stack([where.flatten(2).any(-1) for where in broken]).any(0)  # [B, H]
         still = ruined.unsqueeze(-1) & (segment == 0)  # [B, H, T]
-        after = [leaf.masked_fill(still[..., -1:, None], torch.nan) for leaf in (*memories, past)]
+        delta, momentum, anchor, past = (
+            leaf.masked_fill(still[..., -1:, None], torch.nan) for leaf in (*memories, past)
+        )
         clock = (torch.full_like(state.phase, phase) + steps) % self.clock_period
-        return spoil(cast(Tensor, y), spoilt, still.any(1).T), ModifyingState(*after, clock)
+        return spoil(cast(Tensor, y), spoilt, still.any(1).T), ModifyingState(delta, momentum, anchor, past, clock)
 
     def _told(self, mixed: Tensor, past: Tensor, writes: Tensor, segment: Tensor) -> tuple[Told, Tensor]:
         """Cuts the projections into heads and sends them through the convolution."""

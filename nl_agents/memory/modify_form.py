@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nl_agents.memory.modify_layer import Fade, Stretch, Told, answer
+from nl_agents.memory.modify_layer import Fade, Stretch, Told, answer, shared
 from nl_agents.memory.modify_rule import Objective
 
 
@@ -47,14 +47,14 @@ class At(NamedTuple):
 
     def through(self, layer: int, x: Tensor) -> Tensor:
         """Sends x [B, H, n or 1, L, I] through one layer: [B, H, n, L, O]."""
-        out = x @ self.base[layer].mT
+        out = shared(x, self.base[layer])
         if self.delta is None or self.head is None:
             return out
         return out + (x * self.head) @ self.delta[layer].mT
 
     def back(self, layer: int, error: Tensor) -> Tensor:
         """The adjoint of ``through``: [B, H, n, L, O] -> [B, H, n, L, I]."""
-        out = error @ self.base[layer]
+        out = shared(error, self.base[layer].mT)
         if self.delta is None or self.head is None:
             return out
         return out + (error * self.head) @ self.delta[layer]

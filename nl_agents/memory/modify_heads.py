@@ -2,7 +2,7 @@
 
 Per head and stream, with inputs c_t and q_t of unit length and n memories M_b of one form (``modify_form``),
 
-    k_t = norm(M_key c_t)        v_t = M_value c_t        q_t = norm(M_query q_t)          (Eq. 83; query fixed by default)
+    k_t = norm(M_key c_t)        v_t = M_value c_t        q_t = norm(M_query q_t)     (Eq. 83; M_query fixed by default)
     eta_t = eta_max sigmoid(w_step . M_step c_t + b_step)
     log alpha_t = -(2 / tau) sigmoid(w_ret . M_retention c_t + b_ret)
     vhat_b,t = bound(M_b v_t), bound(z) = z / sqrt(1 + z^2)                                (Eqs. 84, 85)
@@ -118,7 +118,7 @@ class ModifyingHeads(nn.Module):
         return Memories(zero, momentum, anchor)
 
     def forward(self, told: Told, memories: Memories, phase: int) -> tuple[Tensor, Memories]:
-        """Reads and writes along a sequence that begins at step ``phase`` of the clock: [B, H, T, K], memories after."""
+        """Reads and writes along a sequence that begins at ``phase`` of the clock: [B, H, T, K], memories after."""
         base = self._base()
         fixed = At(tuple(layer[:, : len(self.fixed)] for layer in base), None, None)
         own = tuple(layer[:, len(self.fixed) :] for layer in base)

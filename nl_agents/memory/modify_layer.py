@@ -1,15 +1,15 @@
 """One layer of a self-modifying memory over a stretch of steps whose anchor stands still: exact, and all at once.
 
 A layer is a matrix W = W_0 + Delta with inputs x_t (its own keys: Eq. 88 knows one key, and a perceptron has a layer
-that never sees it), gradients at the anchor delta_t x_t^T, and step sizes eta_t. Delta gradient descent, retention alpha
-and momentum mu (Nested Learning, Eqs. 88, 90; Titans, Eqs. 9-14):
+that never sees it), gradients at the anchor delta_t x_t^T, and step sizes eta_t. Delta gradient descent, retention
+alpha and momentum mu (Nested Learning, Eqs. 88, 90; Titans, Eqs. 9-14):
 
     e_t = (W_0 + Delta_t-1) x_t                                    what the running layer answers
     S_t = mu_t S_t-1 - eta_t delta_t x_t^T                         without momentum mu = 0
     Delta_t = alpha_t Delta_t-1 - eta_t e_t x_t^T + S_t            plain gradient descent has no middle term
 
-Since x, delta and eta come from the anchor, this is linear in Delta_0, S_0, e and delta. With D_tj, E_tj the products of
-alpha, mu over the steps j + 1 .. t of one episode and P_tj = sum_{i=j..t} D_ti E_ij over steps i that write,
+Since x, delta and eta come from the anchor, this is linear in Delta_0, S_0, e and delta. With D_tj, E_tj the products
+of alpha, mu over the steps j + 1 .. t of one episode and P_tj = sum_{i=j..t} D_ti E_ij over steps i that write,
 
     Delta_t = D_t0 Delta_0 + P_t0 S_0 - sum_j (D_tj eta_j e_j + P_tj eta_j delta_j) x_j^T
 
@@ -79,7 +79,7 @@ def fade(log_retention: Tensor, log_momentum: Tensor | None, alive: Tensor, segm
 
 
 def _products(logs: Tensor) -> Tensor:
-    """exp of the sums of logs [.., L] over j + 1 .. t for 0 <= j <= t <= L, formed without differences; 0 above."""
+    """Exp of the sums of logs [.., L] over j + 1 .. t for 0 <= j <= t <= L, formed without differences; 0 above."""
     times = logs.shape[-1] + 1
     below = torch.ones(times, times, dtype=torch.bool, device=logs.device).tril(-1)
     terms = F.pad(logs, (1, 0)).unsqueeze(-1).expand(*logs.shape[:-1], times, times)
@@ -150,7 +150,7 @@ def write(told: Told, base: Tensor, kept: Kept, fading: Fade, erases: bool) -> t
 def answer(course: Stretch, x: Tensor, fading: Fade) -> Tensor:
     """What the running layer, as it is just before each step, makes of x [B, H, n or 1, L, I]: [B, H, n, L, O]."""
     kept, pushed = fading.kept, fading.pushed or fading.kept
-    out = x @ course.base.mT + kept.start[..., :-1, :] * (x @ course.before.delta.mT)
+    out = shared(x, course.base) + kept.start[..., :-1, :] * (x @ course.before.delta.mT)
     if course.before.momentum is not None:
         out = out + pushed.start[..., :-1, :] * (x @ course.before.momentum.mT)
     if x.shape[-2] == 1:
@@ -160,11 +160,17 @@ def answer(course: Stretch, x: Tensor, fading: Fade) -> Tensor:
     return out if course.erased is None else out - (kept.write[..., :-1, :] * overlap) @ course.erased
 
 
+def shared(x: Tensor, base: Tensor) -> Tensor:
+    """X [B, H, n or 1, L, I] through what all streams share, [H, n, O, I]: one product a head, [B, H, n, L, O]."""
+    return torch.einsum("bhnli,hnoi->bhnlo", x, base)
+
+
 def _outer(weights: Weights, values: Tensor | None, key: Tensor) -> Tensor | float:
     """Sum over a stretch of weight * value key^T, as it is left at the end: [B, H, n, O, I]."""
     if values is None:
         return 0.0
-    return (weights.write[..., -1:, :].mT * values).mT @ key
+    weighted = (weights.write[..., -1:, :].mT * values).mT
+    return weighted * key if key.shape[-2] == 1 else weighted @ key
 
 
 def confine(delta: Tensor, radius: float) -> Tensor:
@@ -177,4 +183,5 @@ def confine(delta: Tensor, radius: float) -> Tensor:
     if math.isinf(radius):
         return delta
     limit = radius * math.sqrt(delta.shape[-1])
-    return delta * (limit / torch.linalg.vector_norm(delta, dim=-1, keepdim=True).clamp_min(limit))
+    length: Tensor = torch.linalg.vector_norm(delta, dim=-1, keepdim=True)
+    return delta * (limit / length.clamp_min(limit))

@@ -32,7 +32,7 @@ class Rule:
         read: ``running``, from the memory as it is, or ``anchor``, as it was when the chunk began (Eq. 90).
         chunk: env steps for which ``mem`` stays anchored; 1 is the exact form.
         projection_chunk: the same for all other memories.
-        step_limit: eta_max, in (0, 1]; None is ``largest_step``'s bound. Beyond that bound a rule may swing to and fro, with
+        step_limit: eta_max, in (0, 1]; None is the bound of ``step_bound``. Beyond it a rule may swing to and fro, with
             ``radius`` as its only hold.
         radius: a row of a deviation with I entries is at most radius * sqrt(I) long where a chunk ends; infinite means
             that nothing bounds it.
@@ -88,11 +88,12 @@ def step_bound(write: Write, objective: Objective, chunk: int) -> float:
     * ``dgd`` with ``dot``: M_C = M_a A_1 ... A_C + targets, and |A_t| <= 1 for eta_t <= 1, whatever C.
     * ``gd`` with ``dot``: M_C = alpha_1 ... alpha_C M_a + targets; eta_t <= 1 bounds a target's weight.
     * ``gd`` with ``l2``, alpha = 1: M_C = M_a (I - sum eta_t k_t k_t^T) + targets. A repeated key demands
-      C eta <= 1 (beyond it the memory swings to the other side), and then the bracket lies between 0 and I for all keys.
-    * ``dgd`` with ``l2``, alpha = 1: the sum of the gradients at M_a telescopes, M_C = M_a (2 A_1 ... A_C - I) + targets.
-      A repeated key gives 2 (1 - eta)^C - 1 >= 0 for eta <= 1 - 2^(-1/C). For any keys, a product of averaged maps
-      A_t (constants eta_t / 2) is firmly non-expansive, hence the bracket no longer than 1, if
-      sum eta_t / (2 - eta_t) <= 1: true, since 1 - 2^(-1/C) <= 2 / (C + 1).
+      C eta <= 1 (beyond it the memory swings to the other side), and then the bracket lies between 0 and I for all
+      keys.
+    * ``dgd`` with ``l2``, alpha = 1: the gradients at M_a telescope, M_C = M_a (2 A_1 ... A_C - I) + targets. A
+      repeated key gives 2 (1 - eta)^C - 1 >= 0 for eta <= 1 - 2^(-1/C). For any keys, a product of averaged maps A_t
+      (constants eta_t / 2) is firmly non-expansive, hence the bracket no longer than 1, if
+      sum eta_t / (2 - eta_t) <= 1: true up to 2 / (C + 1) >= 1 - 2^(-1/C).
 
     Either ``l2`` bracket is affine in each alpha_t, so its length is largest at alphas of 0 and 1; where the last 0
     stands at step j, the remaining terms are at most 2 eta + (C - j) eta <= 1 long. Momentum g multiplies what a

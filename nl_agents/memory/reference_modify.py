@@ -71,7 +71,7 @@ class HeadLife:
             now = torch.cat((content, query))
             window = [now, *reversed(self.past)]
             mixed = sum(tap * old for tap, old in zip(core.kernel[self.head], window, strict=True))
-            content, query = mixed[:size], mixed[size:]  # type: ignore[index]
+            content, query = mixed[:size], mixed[size:]
             if valid and self.past:
                 self.past = [*self.past[1:], now]
         c, q = _unit(content), _unit(query)
@@ -172,7 +172,8 @@ class HeadLife:
 
 
 def _unit(z: Tensor) -> Tensor:
-    return z / z.norm().clamp_min(1e-6)
+    length: Tensor = z.norm().clamp_min(1e-6)
+    return z / length
 
 
 def _bound(z: Tensor) -> Tensor:
