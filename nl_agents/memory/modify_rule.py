@@ -21,8 +21,8 @@ class Rule:
 
     Attributes:
         memory: ``linear``, M(z) = z + W z, or ``mlp``, M(z) = z + W_1 silu(W_2 z) (Eqs. 89, 91).
-        modifies: names of the memories that write themselves, ``mem`` last; the others of ``NAMES`` stay as the learner
-            made them.
+        modifies: names of the memories that write themselves, ``mem`` among them; the others of ``NAMES`` stay as the
+            learner made them.
         write: ``dgd``, delta gradient descent: erase along the key, then a gradient step (Eq. 88); ``gd``: the
             gradient step alone.
         objective: ``l2``, 1/2 |M(k) - vhat|^2 (Eq. 93), or ``dot``, -<M(k), vhat> (Eq. 92 with its sign mended).
@@ -33,7 +33,7 @@ class Rule:
         chunk: env steps for which ``mem`` stays anchored; 1 is the exact form.
         projection_chunk: the same for all other memories.
         step_limit: eta_max, in (0, 1]; None is the bound of ``step_bound``. Beyond it a rule may swing to and fro, with
-            ``radius`` as its only hold.
+            ``radius`` as its only hold; ``dgd`` with ``l2`` still does not grow up to 2 / (chunk + 1).
         radius: a row of a deviation with I entries is at most radius * sqrt(I) long where a chunk ends; infinite means
             that nothing bounds it.
     """
@@ -61,6 +61,8 @@ class Rule:
             if getattr(self, name) not in allowed:
                 expected = " or ".join(map(repr, allowed))
                 raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+        if set(self.modifies) - set(NAMES) or "mem" not in self.modifies:
+            raise ValueError(f"modifies must name mem and may name {', '.join(NAMES[:-1])}; got {self.modifies}")
         if not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
         for name in ("chunk", "projection_chunk"):

@@ -15,6 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.probing.cell import Cell, run_cell
+from benchmarks.probing.cores import parse_core
+from benchmarks.probing.plans import Plan, Settings
 from nl_agents.memory.modify_core import ModifyingState, SelfModifyingCore
 from nl_agents.memory.reference import memory_reference
 from nl_agents.memory.reference_modify import modify_reference
@@ -263,3 +266,13 @@ def test_state_sizes_and_levels() -> None:
 def test_bad_options_say_what_was_expected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**options)
+
+
+@pytest.mark.slow
+def test_t20_the_exact_form_tracks_parity_beyond_the_length_of_its_training() -> None:
+    """Keys and values that depend on what was written make an automaton of a linear memory; fixed ones do not."""
+    torch.set_default_dtype(torch.float32)
+    settings = Settings(width=32, updates=400, streams=16, eval_streams=64)
+    cell = Cell("parity", parse_core("self-modifying:chunk=1,momentum=false"), 0, 3e-3)
+    within, beyond = run_cell(cell, Plan(2, 24, (24, 48)), settings)["results"]
+    assert within["right"] > 0.95 * within["asked"] and beyond["right"] > 0.8 * beyond["asked"]

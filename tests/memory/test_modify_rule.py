@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nl_agents.memory.modify_rule import step_bound
+from nl_agents.memory.modify_rule import Rule, step_bound
 from tests.memory.modifying import SIZE, make, silent
 
 
@@ -52,15 +52,15 @@ def hostile(steps: int) -> Tensor:
 
 
 HOSTILE: dict[str, dict[str, Any]] = {
-    "default": {"chunk": 128},
-    "overlong-steps": {"chunk": 128, "step_limit": 1.0, "largest_momentum": 0.99},
-    "gradient": {"chunk": 128, "step_limit": 1.0, "write": "gd"},
-    "hebb": {"chunk": 128, "objective": "dot", "write": "gd", "decay": False},
-    "mlp": {"chunk": 128, "memory": "mlp"},
-    "mlp-overlong-steps": {"chunk": 128, "memory": "mlp", "step_limit": 1.0, "write": "gd", "decay": False},
+    "default": {"chunk": 64},
+    "overlong-steps": {"chunk": 64, "step_limit": 1.0, "largest_momentum": 0.99},
+    "gradient": {"chunk": 64, "step_limit": 1.0, "write": "gd"},
+    "hebb": {"chunk": 64, "objective": "dot", "write": "gd", "decay": False},
+    "mlp": {"chunk": 64, "memory": "mlp"},
+    "mlp-overlong-steps": {"chunk": 64, "memory": "mlp", "step_limit": 1.0, "write": "gd", "decay": False},
     "exact": {"chunk": 1, "step_limit": 1.0},
     "mlp-exact": {"chunk": 1, "memory": "mlp", "step_limit": 1.0},
-    "stale-read": {"chunk": 128, "projection_chunk": 64, "read": "anchor", "own_targets": False, "decay": False},
+    "stale-read": {"chunk": 64, "projection_chunk": 32, "read": "anchor", "own_targets": False, "decay": False},
 }
 
 
@@ -81,7 +81,7 @@ def stays_bounded(options: dict[str, Any], steps: int) -> None:
         assert part.norm(dim=-1).max() <= core.rule.radius * part.shape[-1] ** 0.5 * (1 + 1e-5)
 
 
-@pytest.mark.parametrize("name", ["default", "hebb", "mlp-overlong-steps"])
+@pytest.mark.parametrize("name", ["default", "mlp-overlong-steps"])
 def test_t12_a_memory_stays_bounded_for_a_hundred_thousand_steps(name: str) -> None:
     stays_bounded(HOSTILE[name], 102_400)
 
@@ -107,3 +107,9 @@ def test_without_confinement_a_plain_sum_grows_without_end() -> None:
         _, state = core(torch.ones(3200, 1, SIZE), core.initial_state(1), silent(3200, 1))
         sizes.append(float(state.delta.detach().abs().max()))
     assert sizes[0] <= 4.0 * 3.0**0.5 and sizes[1] > 20.0
+
+
+def test_a_memory_that_does_not_modify_itself_is_refused() -> None:
+    for names in (("key", "value"), ("mem", "keys")):
+        with pytest.raises(ValueError, match="modifies must name mem and may name key, value, step, retention, query"):
+            Rule(modifies=names)
