@@ -107,3 +107,19 @@ def step_bound(write: Write, objective: Objective, chunk: int) -> float:
     if objective == "dot":
         return 1.0
     return 1.0 / chunk if write == "gd" else 1.0 - math.pow(2.0, -1.0 / chunk)
+
+
+def _check(
+    scope: str, heads: int, key_size: int, window: int, expansion: float, retention: tuple[float, float]
+) -> None:
+    """Raises ValueError, saying what was expected, for a core's options that are not the rule's."""
+    if scope not in ("episode", "never", "split"):
+        raise ValueError(f"scope must be 'episode', 'never' or 'split', got {scope!r}")
+    if heads < 1 or key_size < 1:
+        raise ValueError(f"heads and key_size must be integers >= 1, got {heads} and {key_size}")
+    if window < 0:
+        raise ValueError(f"window must be >= 0 env steps, got {window}")
+    if round(expansion * key_size) < 1:
+        raise ValueError(f"expansion must give at least one hidden unit, got {expansion} of {key_size}")
+    if not 1.0 < retention[0] <= retention[1]:
+        raise ValueError(f"retention must be time constants 1 < low <= high in env steps, got {retention}")
