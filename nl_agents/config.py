@@ -10,7 +10,9 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from nl_agents.errors import ConfigError
 
-CoreName = Literal["hope", "cms", "gated-delta", "titans", "attention", "diagonal", "lstm", "gru", "feed-forward"]
+CoreName = Literal[
+    "hope", "cms", "self-modifying", "gated-delta", "titans", "attention", "diagonal", "lstm", "gru", "feed-forward"
+]
 OptimizerName = Literal["deep-momentum", "adamw"]
 
 
@@ -19,7 +21,7 @@ class MemoryConfig:
     """Level 0: the recurrent core."""
 
     core: str = "hope"
-    """memory core: hope, cms, gated-delta, titans, attention, diagonal, lstm, gru or feed-forward"""
+    """memory core: hope, cms, self-modifying, gated-delta, titans, attention, diagonal, lstm, gru or feed-forward"""
     width: int = 64
     """features of the core and of the encoder"""
     scope: Literal["episode", "never", "split"] = "never"

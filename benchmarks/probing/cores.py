@@ -67,5 +67,7 @@ def parse_core(text: str) -> CoreSpec:
 
 
 def _value(node: ast.expr) -> Any:
-    """A literal, or a bare word as text; ``true`` and ``false`` are left to Python's own spelling."""
-    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+    """A literal, or a bare word as text, but for ``true`` and ``false``, which mean what they say."""
+    if isinstance(node, ast.Name):
+        return {"true": True, "false": False}.get(node.id, node.id)
+    return ast.literal_eval(node)

@@ -12,6 +12,7 @@ from nl_agents.memory.base import MemoryCore
 CORES: dict[str, str] = {
     "hope": "nl_agents.memory.hope:HopeCore",
     "cms": "nl_agents.memory.cms:ContinuumMemory",
+    "self-modifying": "nl_agents.memory.modify_core:SelfModifyingCore",
     "gated-delta": "nl_agents.memory.gated_delta:GatedDeltaCore",
     "titans": "nl_agents.memory.titans:TitansCore",
     "attention": "nl_agents.memory.attention:AttentionCore",

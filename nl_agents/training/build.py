@@ -50,6 +50,8 @@ def core_options(config: AgentConfig, actions: ActionSpec) -> dict[str, Any]:
             "slow_periods": memory.slow_periods,
             "scope": memory.scope,
         }
+    if memory.core == "self-modifying":
+        return {"scope": memory.scope, "heads": memory.heads, "key_size": memory.key_size, "chunk": memory.chunk}
     if memory.core in ("gated-delta", "titans", "attention"):
         return {"scope": memory.scope, "heads": memory.heads}
     if memory.core == "feed-forward":

@@ -110,6 +110,8 @@ def test_cores_are_words() -> None:
     assert dict(spec.options) == {"chunk": 1, "retention": (5.0, 100.0), "never_heads": None}
     assert dict(parse_core("lstm:scope=never").options) == {"scope": "never"}
     assert parse_core("gated-delta").options == ()
+    words = parse_core("self-modifying:memory=mlp,momentum=true,decay=False")
+    assert dict(words.options) == {"memory": "mlp", "momentum": True, "decay": False}
     assert spec.slug == "hope+chunk=1,retention=_5.0,100.0_,never_heads=None"
     for name in CORES:
         assert parse_core(name).build(3, 16).width == 16

@@ -13,6 +13,7 @@ from nl_agents.errors import ConfigError, UnknownNameError
 from nl_agents.memory import CORES, MemoryCore, continuum, make_core, self_modifying
 
 STEPS, STREAMS, SIZE, WIDTH, ACTIONS = 17, 4, 5, 8, 3
+SMALL: dict[str, Any] = {"heads": 2, "key_size": 4, "scope": "split"}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hope": ("hope", {"heads": 2, "key_size": 4, "chunk": 4, "level_period": 8}),
     "hope-portable": ("hope", {"heads": 2, "key_size": 4, "chunk": 4, "level_period": 8}),
@@ -23,6 +24,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cms-independent": ("cms", {"periods": (5, 1), "size": 3, "variant": "independent", "reduction": "sum"}),
     "cms-episode": ("cms", {"periods": (3, 6), "size": 3, "variant": "nested", "scope": "episode", "radius": 0.5}),
     "gated-delta": ("gated-delta", {"heads": 2, "scope": "split"}),
+    "self-modifying": ("self-modifying", {**SMALL, "chunk": 4}),
+    "self-modifying-exact-episode": ("self-modifying", {**SMALL, "scope": "episode", "chunk": 1}),
+    "self-modifying-plain-episode": (
+        "self-modifying",
+        {**SMALL, "scope": "episode", "write": "gd", "momentum": False, "decay": False, "window": 0, "chunk": 3},
+    ),
+    "self-modifying-dot": ("self-modifying", {**SMALL, "objective": "dot", "own_targets": False, "chunk": 32}),
+    "self-modifying-two-chunks": ("self-modifying", {**SMALL, "chunk": 4, "projection_chunk": 2, "read": "anchor"}),
+    "self-modifying-mlp": ("self-modifying", {**SMALL, "memory": "mlp", "chunk": 4, "adaptive_query": True}),
+    "self-modifying-mlp-episode": ("self-modifying", {**SMALL, "memory": "mlp", "scope": "episode", "chunk": 3}),
+    "self-modifying-mlp-exact": ("self-modifying", {**SMALL, "memory": "mlp", "chunk": 1, "write": "gd"}),
     "titans": ("titans", {"heads": 2, "scope": "split"}),
     "titans-episode": ("titans", {"heads": 2, "scope": "episode", "momentum": 0.8}),
     "titans-chunk": ("titans", {"heads": 2, "scope": "split", "chunk": 4}),
@@ -235,7 +247,7 @@ def test_cms_episode_levels_restart_fresh_at_equal_phase_while_never_levels_go_o
 
 
 def test_never_scope_survives_the_episode() -> None:
-    for name in ("lstm", "gru", "gated-delta", "titans", "attention", "diagonal"):
+    for name in ("lstm", "gru", "gated-delta", "self-modifying", "titans", "attention", "diagonal"):
         core = make_core(name, input_size=SIZE, width=WIDTH, scope="never")
         life = Life()
         life.is_first[9] = True

@@ -15,7 +15,9 @@ from nl_agents.policies.memory_policy import PolicyOutput
 from nl_agents.training import Agent
 from tests.training.small import small_config
 
-CORES = ["hope", "cms", "gated-delta", "titans", "attention", "diagonal", "lstm", "gru", "feed-forward"]
+CORES = [
+    "hope", "cms", "self-modifying", "gated-delta", "titans", "attention", "diagonal", "lstm", "gru", "feed-forward",
+]  # fmt: skip
 
 
 def newborn(core: str = "hope", sequence: str = "cartpole-flip:demo", **memory: Any) -> Agent:
