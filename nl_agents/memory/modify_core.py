@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from nl_agents.memory.base import MemoryCore
 from nl_agents.memory.convolution import convolve
 from nl_agents.memory.modify_heads import Memories, ModifyingHeads, Told
-from nl_agents.memory.modify_rule import NAMES, Form, Objective, Read, Rule, Write
+from nl_agents.memory.modify_rule import NAMES, Form, Objective, Read, Rule, Write, check_sizes
 from nl_agents.memory.sound import mend, sort_out, spoil
+from nl_agents.memory.titans import HeadScope
 from nl_agents.types import LevelInfo, Scope
-
-HeadScope = Literal["episode", "never", "split"]
 
 
 class ModifyingState(NamedTuple):
@@ -127,16 +126,7 @@ class SelfModifyingCore(MemoryCore):
             radius,
         )
         super().__init__(input_size, width, clock_period=math.lcm(rule.chunk, rule.projection_chunk))
-        if scope not in ("episode", "never", "split"):
-            raise ValueError(f"scope must be 'episode', 'never' or 'split', got {scope!r}")
-        if heads < 1 or key_size < 1:
-            raise ValueError(f"heads and key_size must be integers >= 1, got {heads} and {key_size}")
-        if window < 0:
-            raise ValueError(f"window must be >= 0 env steps, got {window}")
-        if round(expansion * key_size) < 1:
-            raise ValueError(f"expansion must give at least one hidden unit, got {expansion} of {key_size}")
-        if not 1.0 < retention[0] <= retention[1]:
-            raise ValueError(f"retention must be time constants 1 < low <= high in env steps, got {retention}")
+        check_sizes(scope, heads, key_size, window, expansion, retention)
         self.rule, self.key_size, self.heads = rule, key_size, heads
         cleared = {"episode": heads, "never": 0, "split": heads // 2}[scope]
         self.register_buffer("clears", torch.arange(heads) < cleared, persistent=False)
@@ -190,9 +180,8 @@ class SelfModifyingCore(MemoryCore):
         y = self.norm_out(h + self.out(read * gate))
         ruined = torch.stack([where.flatten(2).any(-1) for where in broken]).any(0)  # [B, H]
         still = ruined.unsqueeze(-1) & (segment == 0)  # [B, H, T]
-        delta, momentum, anchor, past = (
-            leaf.masked_fill(still[..., -1:, None], torch.nan) for leaf in (*memories, past)
-        )
+        ends = still[..., -1:, None]
+        delta, momentum, anchor, past = (leaf.masked_fill(ends, torch.nan) for leaf in (*memories, past))
         clock = (torch.full_like(state.phase, phase) + steps) % self.clock_period
         return spoil(cast(Tensor, y), spoilt, still.any(1).T), ModifyingState(delta, momentum, anchor, past, clock)
 

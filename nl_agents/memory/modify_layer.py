@@ -79,7 +79,7 @@ def fade(log_retention: Tensor, log_momentum: Tensor | None, alive: Tensor, segm
 
 
 def _products(logs: Tensor) -> Tensor:
-    """Exp of the sums of logs [.., L] over j + 1 .. t for 0 <= j <= t <= L, formed without differences; 0 above."""
+    """Products over j + 1 .. t, 0 <= j <= t <= L, from logs [.., L], without differences of sums; 0 above."""
     times = logs.shape[-1] + 1
     below = torch.ones(times, times, dtype=torch.bool, device=logs.device).tril(-1)
     terms = F.pad(logs, (1, 0)).unsqueeze(-1).expand(*logs.shape[:-1], times, times)
@@ -161,7 +161,7 @@ def answer(course: Stretch, x: Tensor, fading: Fade) -> Tensor:
 
 
 def shared(x: Tensor, base: Tensor) -> Tensor:
-    """X [B, H, n or 1, L, I] through what all streams share, [H, n, O, I]: one product a head, [B, H, n, L, O]."""
+    """Sends x [B, H, n or 1, L, I] through what all streams share, [H, n, O, I]: one product a head."""
     return torch.einsum("bhnli,hnoi->bhnlo", x, base)
 
 

@@ -79,7 +79,9 @@ class Rule:
         if self.step_limit is not None:
             return self.step_limit
         chunk = max(self.chunk, self.projection_chunk)
-        return step_bound(self.write, self.objective, chunk) * largest_step(self.momentum)
+        is_proven = self.write == "gd" and self.objective == "l2"
+        factor = largest_step(self.momentum) if is_proven else 1.0 - self.momentum
+        return step_bound(self.write, self.objective, chunk) * factor
 
 
 def step_bound(write: Write, objective: Objective, chunk: int) -> float:
@@ -98,8 +100,11 @@ def step_bound(write: Write, objective: Objective, chunk: int) -> float:
       sum eta_t / (2 - eta_t) <= 1: true up to 2 / (C + 1) >= 1 - 2^(-1/C).
 
     Either ``l2`` bracket is affine in each alpha_t, so its length is largest at alphas of 0 and 1; where the last 0
-    stands at step j, the remaining terms are at most 2 eta + (C - j) eta <= 1 long. Momentum g multiplies what a
-    gradient does in the end; its factor, ``titans.largest_step``, is proven for ``gd`` and a rule of thumb for ``dgd``.
+    stands at step j, the remaining terms are at most 2 eta + (C - j) eta <= 1 long.
+
+    Momentum g lets a constant gradient do up to 1 / (1 - g) of its work in the end, so ``Rule.largest_step`` takes
+    1 - g times this bound, and for ``gd`` with ``l2`` the smaller ``titans.largest_step(g)``, which is proven; for
+    ``dgd`` with momentum nothing is.
 
     Not growing by itself is not yet bounded: keys chosen by an adversary let targets add up as a random walk, and
     hidden units make the rule non-linear. What bounds every variant is ``modify_layer.confine``.
@@ -107,3 +112,19 @@ def step_bound(write: Write, objective: Objective, chunk: int) -> float:
     if objective == "dot":
         return 1.0
     return 1.0 / chunk if write == "gd" else 1.0 - math.pow(2.0, -1.0 / chunk)
+
+
+def check_sizes(
+    scope: str, heads: int, key_size: int, window: int, expansion: float, retention: tuple[float, float]
+) -> None:
+    """Raises ValueError, saying what was expected, for a core's options that are not the rule's."""
+    if scope not in ("episode", "never", "split"):
+        raise ValueError(f"scope must be 'episode', 'never' or 'split', got {scope!r}")
+    if heads < 1 or key_size < 1:
+        raise ValueError(f"heads and key_size must be integers >= 1, got {heads} and {key_size}")
+    if window < 0:
+        raise ValueError(f"window must be >= 0 env steps, got {window}")
+    if round(expansion * key_size) < 1:
+        raise ValueError(f"expansion must give at least one hidden unit, got {expansion} of {key_size}")
+    if not 1.0 < retention[0] <= retention[1]:
+        raise ValueError(f"retention must be time constants 1 < low <= high in env steps, got {retention}")

@@ -273,6 +273,6 @@ def test_t20_the_exact_form_tracks_parity_beyond_the_length_of_its_training() ->
     """Keys and values that depend on what was written make an automaton of a linear memory; fixed ones do not."""
     torch.set_default_dtype(torch.float32)
     settings = Settings(width=32, updates=400, streams=16, eval_streams=64)
-    cell = Cell("parity", parse_core("self-modifying:chunk=1,momentum=false"), 0, 3e-3)
+    cell = Cell("parity", parse_core("self-modifying:chunk=1"), 0, 3e-3)
     within, beyond = run_cell(cell, Plan(2, 24, (24, 48)), settings)["results"]
     assert within["right"] > 0.95 * within["asked"] and beyond["right"] > 0.8 * beyond["asked"]
