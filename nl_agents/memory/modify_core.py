@@ -47,6 +47,9 @@ class SelfModifyingCore(MemoryCore):
     the memory of the Hope core, at any chunk: the erasing term is the running memory's answer, the dot product adds the
     target. Streams whose clocks differ are run in groups of equal clock.
 
+    State a stream: about H n S numbers, twice that with momentum, thrice with chunks besides; S = K^2, or
+    2 expansion K^2 for perceptrons, which with the defaults is 31 thousand. Chunks of one step cost a loop over time.
+
     What is not finite: a step with such features writes nothing and reads nan; a memory that holds such a number reads
     nan until the reset that clears it; gradients stay finite (``sound``).
 
