@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.errors import ConfigError
-from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.base import CLOCK, MemoryCore
 from nl_agents.memory.clocks import run_by_clock
 from nl_agents.memory.continuum import LearnerTimeLevel
 from nl_agents.memory.fast_block import Context, FastBlock, FastState, Reduction
@@ -191,6 +191,19 @@ class ContinuumMemory(MemoryCore):
         ]
         given = state[:4]
         return z, [torch.stack(leaf, 1) if leaf else old for leaf, old in zip(leaves, given, strict=True)]
+
+    def owners(self) -> ContinuumState:
+        """See ``MemoryCore.owners``: what all act-time levels look at belongs to the first of them."""
+        index = {row.name: place for place, row in enumerate(self.state_levels())}
+        names = [f"core.fast.{place}" for place in range(len(self.fast))]
+        own = torch.tensor([index[name] for name in names], dtype=torch.int64)
+        starts = torch.tensor([index[f"{name}.start"] for name in names if f"{name}.start" in index], dtype=torch.int64)
+        one = self.initial_state(1, device="cpu")
+        rows = [
+            owner.unsqueeze(1).expand(leaf.shape[1:]) for owner, leaf in zip((own, own, starts, own), one, strict=False)
+        ]
+        signal = torch.full(one.signal.shape[1:], 0 if names else CLOCK)
+        return ContinuumState._make((*rows, signal, torch.tensor(CLOCK)))
 
     def levels(self) -> list[LevelInfo]:
         """Fastest first: act-time levels, each with its initial state if nested, then learner-time levels."""
