@@ -40,7 +40,9 @@ class AttentionState(NamedTuple):
 
 
 class AttentionCore(MemoryCore):
-    """h_t = W_in x_t,  y_t = norm(h_t + W_out (o_t * silu(W_gate norm(h_t)))), o_t from attention on norm(h_t).
+    """Attention to itself and to a window of steps before, keys and values kept as memory.
+
+        h_t = W_in x_t,  y_t = norm(h_t + W_out (o_t * silu(W_gate norm(h_t)))), o_t from attention on norm(h_t).
 
     Differs from a transformer layer: a gate in place of the second, feed-forward half, so that it differs from the
     other peers in its memory only; one layer. The bias starts as -distance * 2^(-8 h / H) for head h (Press et al.

@@ -40,7 +40,9 @@ class DiagonalState(NamedTuple):
 
 
 class DiagonalCore(MemoryCore):
-    """r_t = W_in x_t,  y_t = norm(r_t + W_out (norm(o_t) * silu(W_gate norm(r_t)))), o_t from the recurrence.
+    """Diagonal linear recurrence whose decay depends on the input (Mamba-like).
+
+        r_t = W_in x_t,  y_t = norm(r_t + W_out (norm(o_t) * silu(W_gate norm(r_t)))), o_t from the recurrence.
 
     Differs from Mamba: no short convolution (previous action and reward are inputs), one layer, no widening of the
     channels, sqrt(1 - a^2) in place of Delta_t before B_t, a normalised read-out, and time constants that start

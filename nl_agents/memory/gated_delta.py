@@ -60,7 +60,9 @@ class Inputs(NamedTuple):
 
 
 class GatedDeltaCore(MemoryCore):
-    """h_t = W_in x_t,  y_t = norm(h_t + W_out (norm(o_t) * silu(W_gate norm(h_t)))), o_t from the rule on norm(h_t).
+    """Matrix memories written by the gated delta rule, keys and values by fixed projections.
+
+        h_t = W_in x_t,  y_t = norm(h_t + W_out (norm(o_t) * silu(W_gate norm(h_t)))), o_t from the rule on norm(h_t).
 
     Differs from the paper: no short convolution (previous action and reward are inputs); retention is
     alpha = exp(-(2/tau) sigmoid(w x + b)) with a learnt time constant tau a head, log-spaced at first.

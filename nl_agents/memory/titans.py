@@ -53,7 +53,9 @@ def largest_step(momentum: float) -> float:
 
 
 class TitansCore(MemoryCore):
-    """h_t = W_in x_t,  y_t = norm(h_t + W_out (norm(o_t) * silu(W_gate norm(h_t)))), o_t from the memory on norm(h_t).
+    """Matrix memories written by surprise with momentum and forgetting (Titans), fixed projections.
+
+        h_t = W_in x_t,  y_t = norm(h_t + W_out (norm(o_t) * silu(W_gate norm(h_t)))), o_t from the memory on norm(h_t).
 
     Differs from the paper (Behrouz, Zhong & Mirrokni 2025, "Titans"): the memory is a matrix a head, not a perceptron;
     no short convolution and no persistent tokens; the gates are bounded so that no input, however chosen, makes the
