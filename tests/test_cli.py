@@ -19,7 +19,6 @@ from nl_agents import cli, envs
 from nl_agents.cli import lookup
 from nl_agents.errors import ConfigError, EnvironmentCrashedError
 from nl_agents.evaluation import run_lifetime
-from nl_agents.memory.registry import CORES, core_class
 from nl_agents.seeding import spawn
 from nl_agents.tasks import Cyclic
 from tests.evaluation.lives import simulated_life
@@ -393,10 +392,3 @@ def test_train_py_is_short_and_hands_over() -> None:
     assert found.returncode == 2
     assert "unknown agent 'no-such-agent'" in found.stderr
     assert "Traceback" not in found.stderr
-
-
-def test_every_core_is_introduced_by_a_sentence() -> None:
-    """``list cores`` shows the first line of a core's page: words, not an equation."""
-    for name in CORES:
-        first = (core_class(name).__doc__ or "").strip().partition("\n")[0]
-        assert first[:1].isupper() and first.endswith("."), f"{name}: {first!r}"
