@@ -12,6 +12,9 @@ D_tj = exp(g_t - g_j) for j <= t in one episode, else 0, and e_t = exp(g_t) befo
 
 f_t = D_Ct and d_C = e_C. Only W and S_C run chunk after chunk; everything else is one batched product over all chunks.
 The form is exact: it does not depend on C, on where sequences are cut, or on resets inside a chunk.
+
+What is not finite: a step with such features writes nothing and reads nan; a memory that holds such a number reads nan
+until the reset that clears it; gradients stay finite (``sound``).
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.sound import mend_matrices, sort_out, spoil
 from nl_agents.types import LevelInfo, Scope
 
 HeadScope = Literal["episode", "never", "split"]
@@ -46,8 +50,8 @@ class Inputs(NamedTuple):
         query: [N, T, K] unit length.
         key: [N, T, K] unit length.
         value: [N, T, K].
-        strength: [N, T] beta in [0, 1]; 0 at invalid steps.
-        log_retention: [N, T] log alpha <= 0; 0 at invalid steps.
+        strength: [N, T] beta in [0, 1]; 0 where nothing is written.
+        log_retention: [N, T] log alpha <= 0; 0 where nothing is written.
         segment: [N, T] number of resets up to and including t (0 throughout for heads never cleared).
     """
 
@@ -127,32 +131,30 @@ class GatedDeltaCore(MemoryCore):
     ) -> tuple[Tensor, GatedDeltaState]:
         """See ``MemoryCore.forward``; ``last_action`` and ``phase`` are not used. Never synchronises with the host."""
         self.check(x, state, is_first)
-        if is_valid is not None:
-            x = x.masked_fill(~is_valid.unsqueeze(-1), 0.0)
+        x, resets, writes, spoilt = sort_out(x, is_first, is_valid)
         steps, batch, width = *x.shape[:2], self.width
         h = self.embed(x)
         mixed = self.mix(self.norm(h))  # [T, B, 4W + 2H]
-        inputs = self._inputs(mixed, is_first, is_valid)
-        memory = state.memory.reshape(-1, self.key_size, self.key_size)
+        inputs = self._inputs(mixed, resets, writes)
+        memory, broken = mend_matrices(state.memory)
+        memory = memory.reshape(-1, self.key_size, self.key_size)
         read, memory = step(inputs, memory) if steps == 1 else chunks(inputs, memory, self.chunk)
         read = self.norm_read(read).view(batch, self.heads, steps, self.key_size).permute(2, 0, 1, 3)
         gate = F.silu(mixed[..., 3 * width : 4 * width])
         y = self.norm_out(h + self.out(read.reshape(steps, batch, width) * gate))
-        return cast(Tensor, y), GatedDeltaState(memory.view_as(state.memory))
+        still = broken.unsqueeze(-1) & (inputs.segment.view(batch, self.heads, steps) == 0)  # not cleared yet
+        memory = memory.view_as(state.memory).masked_fill(still[..., -1:, None], torch.nan)
+        return spoil(cast(Tensor, y), spoilt, still.any(1).T), GatedDeltaState(memory)
 
-    def _inputs(self, mixed: Tensor, is_first: Tensor, is_valid: Tensor | None) -> Inputs:
+    def _inputs(self, mixed: Tensor, resets: Tensor, writes: Tensor) -> Inputs:
         """Cuts the projections into heads, applies gates and flags."""
         steps, batch, _ = mixed.shape
         heads, size, width = self.heads, self.key_size, self.width
         parts = mixed[..., : 3 * width].view(steps, batch, 3, heads, size).permute(2, 1, 3, 0, 4)
         query, key, value = parts.reshape(3, batch * heads, steps, size).unbind(0)
         gates = mixed[..., 4 * width :].view(steps, batch, 2, heads).permute(2, 1, 3, 0).sigmoid()  # [2, B, H, T]
-        strength = gates[0]
-        log_retention = gates[1] * (-2.0 * torch.exp(-self.log_tau))[:, None]
-        resets = is_first
-        if is_valid is not None:
-            alive = is_valid.T.unsqueeze(1)  # [B, 1, T]
-            strength, log_retention, resets = strength * alive, log_retention * alive, is_first & is_valid
+        gates = gates * writes.T.unsqueeze(1)
+        strength, log_retention = gates[0], gates[1] * (-2.0 * torch.exp(-self.log_tau))[:, None]
         segment = resets.cumsum(0).T.unsqueeze(1) * self.clears[:, None]  # [B, H, T]
         flat = (part.reshape(batch * heads, steps) for part in (strength, log_retention, segment))
         return Inputs(F.normalize(query, dim=-1, eps=1e-6), F.normalize(key, dim=-1, eps=1e-6), value, *flat)
@@ -177,10 +179,10 @@ class GatedDeltaCore(MemoryCore):
 
 
 def step(inputs: Inputs, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """Runs one step; inputs of T = 1, memory [N, K, K]. Returns the read [N, 1, K] and the new memory."""
+    """Runs one step; inputs of T = 1, memory [N, K, K] finite. Returns the read [N, 1, K] and the new memory."""
     query, key, value, strength, log_retention, segment = inputs
     keep = torch.where(segment == 0, log_retention.exp(), 0.0).unsqueeze(-1)  # [N, 1, 1]
-    memory = memory.masked_fill((segment > 0).unsqueeze(-1), 0.0) * keep
+    memory = memory * keep
     error = value - torch.bmm(key, memory.mT)  # [N, 1, K]
     memory = torch.baddbmm(memory, (strength.unsqueeze(-1) * error).mT, key)
     return torch.bmm(query, memory.mT), memory
@@ -191,7 +193,7 @@ def chunks(inputs: Inputs, memory: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
 
     Args:
         inputs: [N, T, ...].
-        memory: [N, K, K] before the first step.
+        memory: [N, K, K] before the first step, finite.
         chunk: C.
 
     Returns:

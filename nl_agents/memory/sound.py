@@ -45,6 +45,12 @@ def mend(leaf: Tensor) -> tuple[Tensor, Tensor]:
     return leaf.masked_fill(broken, 0.0), broken
 
 
+def mend_matrices(memory: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for matrices [B, H, K, K], whole heads at a time: a sum keeps what is not finite. Returns where [B, H]."""
+    broken = ~memory.sum((2, 3)).isfinite()
+    return memory.masked_fill(broken[..., None, None], 0.0), broken
+
+
 def spoil(y: Tensor, *where: Tensor) -> Tensor:
     """Returns read-outs [T, B, D] with nan at the steps marked in any of ``where`` [T, B]."""
     marked = where[0]
