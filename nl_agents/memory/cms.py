@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,11 @@ from torch.nn import functional as F
 from nl_agents.errors import ConfigError
 from nl_agents.memory.base import CLOCK, MemoryCore
 from nl_agents.memory.clocks import run_by_clock
+from nl_agents.memory.cms_sound import find_ruin, last_steps, show_ruin
 from nl_agents.memory.continuum import LearnerTimeLevel
 from nl_agents.memory.fast_block import Context, FastBlock, FastState, Reduction
-from nl_agents.memory.last_valid import newest_valid, shift
+from nl_agents.memory.last_valid import shift
+from nl_agents.memory.sound import all_finite, sort_out, spoil
 from nl_agents.types import LevelInfo, Scope
 
 Variant = Literal["sequential", "nested", "independent"]
@@ -68,6 +70,10 @@ class ContinuumMemory(MemoryCore):
     must be whole (it rounds up; here it must, so that no chunk is cut); the loss at act time (``FastBlock``, ours).
     Learner-time levels are not nested: they stand in the chain after the nested ones. Eq. 70 replaces a host's blocks,
     here they are residual with W_out = 0 at the start, so a new level leaves its host as it was.
+
+    *What is not finite.* A step with such features writes nothing and reads nan. Where a level of a stream holds such a
+    number the stream reads nan and no level of it learns, until the reset that clears that level; gradients stay finite
+    (``sound``).
 
     Args:
         input_size: features of x.
@@ -154,16 +160,24 @@ class ContinuumMemory(MemoryCore):
             if len(clocks) > 1:
                 return run_by_clock(self, clocks, x, state, is_first, is_valid, last_action)
             phase = int(clocks[0])
-        learns, resets, newest = ~is_first, is_first, None
-        if is_valid is not None:
-            x = x.masked_fill(~is_valid.unsqueeze(-1), 0.0)
-            learns, resets, newest = learns & is_valid, resets & is_valid, newest_valid(is_valid)
-        signal = F.linear(x.detach(), self.omega)
-        before, signal_last = shift(signal, state.signal, newest)
+        x, resets, writes, spoilt = sort_out(x, is_first, is_valid)
+        if last_action is not None and not (x.is_cpu and all_finite(last_action)):
+            fine = last_action.isfinite().all(-1)
+            last_action = last_action.masked_fill(~fine.unsqueeze(-1), 0.0)
+            writes, spoilt = writes & fine, spoilt | (writes & ~fine)
+        kept, ruin = find_ruin(state, [block.scope == "episode" for block in self.fast], resets, writes)
+        signal, learns, newest, lost = F.linear(x.detach(), self.omega), ruin.learns & ~is_first, None, None
+        if not (x.is_cpu and bool(writes.all())):
+            newest, same, lost = last_steps(writes, resets)
+            learns = learns & same
+        before, signal_last = shift(signal, kept.signal, newest)
+        if lost is not None:
+            signal_last = signal_last.masked_fill(lost.unsqueeze(-1), torch.nan)
         context = Context(signal - before, last_action, learns, resets, phase)
-        z, level_state = self._chain(self.embed(x), state, context, newest)
+        z, leaves = self._chain(self.embed(x), kept, context, newest)
         clock = (state.phase + x.shape[0]) % self.clock_period
-        return self.norm_out(z), ContinuumState._make((*level_state, signal_last, clock))
+        y = spoil(cast(Tensor, self.norm_out(z)), spoilt, ruin.steps)
+        return y, ContinuumState._make((*show_ruin(leaves[:3], ruin.levels), leaves[3], signal_last, clock))
 
     def _chain(
         self, h: Tensor, state: ContinuumState, context: Context, newest: Tensor | None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore, NoState
+from nl_agents.memory.sound import all_finite, spoil
 from nl_agents.types import LevelInfo
 
 
@@ -46,12 +47,14 @@ class FeedForwardCore(MemoryCore):
         last_action: Tensor | None = None,
         phase: int | None = None,
     ) -> tuple[Tensor, NoState]:
-        """See ``MemoryCore.forward``; only ``x`` matters."""
+        """See ``MemoryCore.forward``; only ``x`` matters; where it is not finite the read-out is nan."""
         self.check(x, state, is_first)
-        h = self.embed(x)
+        broken = None if x.is_cpu and all_finite(x) else ~x.isfinite().all(-1)
+        h = self.embed(x if broken is None else x.masked_fill(broken.unsqueeze(-1), 0.0))
         for block in self.blocks:
             h = block(h)
-        return cast(Tensor, self.norm_out(h)), state
+        y = cast(Tensor, self.norm_out(h))
+        return y if broken is None else spoil(y, broken), state
 
     def levels(self) -> list[LevelInfo]:
         """Nothing here learns on a time scale of its own."""

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from nl_agents.memory.base import MemoryCore
 from nl_agents.memory.segments import Stretches, segments, stretches
+from nl_agents.memory.sound import all_finite
 from nl_agents.types import LevelInfo, Scope
 
 
@@ -41,6 +42,9 @@ class FusedRecurrentCore(MemoryCore):
     """A one-layer recurrent network run by torch's fused kernel, whatever the resets and gaps (``segments``).
 
     Gradients flow through time inside a sequence, up to the state handed in, and never across a reset.
+
+    What is not finite: a step with such features writes nothing and reads nan; a state that holds such a number reads
+    nan until the reset that clears it; gradients stay finite. A sequence with any of that in it runs step by step.
 
     Args:
         input_size: features of x.
@@ -88,13 +92,15 @@ class FusedRecurrentCore(MemoryCore):
     ) -> tuple[Tensor, Any]:
         """See ``MemoryCore.forward``; the read-out of an invalid step is 0.
 
-        ``last_action`` and ``phase`` are not used. On an accelerator the host reads the flags of a sequence with
-        possible resets or gaps once; flags that lie on the host already cost nothing.
+        ``last_action`` and ``phase`` are not used. On an accelerator the host asks once whether all of a sequence is
+        finite, and reads the flags where resets or gaps are possible; flags that lie on the host already cost nothing.
         """
         self.check(x, state, is_first)
         resets = None if self.scope == "never" else is_first if is_valid is None else is_first & is_valid
         if x.shape[0] == 1:
             return self._step(x, state, resets, is_valid)
+        if not all_finite(x, *state):
+            return self._one_by_one(x, state, resets, is_valid)
         if is_valid is None and (resets is None or not bool(resets[1:].any())):
             return self._fused(x, state if resets is None else self._clear(state, resets[0]))
         plan = stretches(resets, is_valid, *x.shape[:2])
@@ -104,12 +110,35 @@ class FusedRecurrentCore(MemoryCore):
 
     def _step(self, x: Tensor, state: Any, resets: Tensor | None, is_valid: Tensor | None) -> tuple[Tensor, Any]:
         """One step without any look at the flags by the host."""
-        y, new = self._fused(x, state if resets is None else self._clear(state, resets[0]))
-        if is_valid is None:
-            return y, new
-        keep = is_valid[0].to(x.device).unsqueeze(-1)
-        kept = (torch.where(keep, after, before) for after, before in zip(new, state, strict=True))
-        return torch.where(keep, y, 0.0), self.state_type(*kept)
+        start = state if resets is None else self._clear(state, resets[0])
+        if x.is_cpu and all_finite(x, *start):
+            y, new = self._fused(x, start)
+            if is_valid is None:
+                return y, new
+            valid = is_valid[0].unsqueeze(-1)
+            kept = (torch.where(valid, after, before) for after, before in zip(new, start, strict=True))
+            return torch.where(valid, y, 0.0), self.state_type(*kept)
+        return self._wary_step(x, start, is_valid)
+
+    def _wary_step(self, x: Tensor, start: Any, is_valid: Tensor | None) -> tuple[Tensor, Any]:
+        """One step from ``start``, where anything may not be finite."""
+        fine = x.isfinite().all(-1, keepdim=True)  # [1, B, 1]
+        sound = torch.stack([leaf.isfinite().all(-1, keepdim=True) for leaf in start]).all(0)  # [B, 1]
+        mended = self.state_type(*(leaf.masked_fill(~sound, 0.0) for leaf in start))
+        valid = torch.ones_like(fine[0]) if is_valid is None else is_valid[0].to(x.device).unsqueeze(-1)
+        y, new = self._fused(x.masked_fill(~(fine & valid), 0.0), mended)
+        read, writes = fine[0] & sound, fine[0] & sound & valid  # what is not sound stays as it is
+        kept = (torch.where(writes, after, before) for after, before in zip(new, start, strict=True))
+        return torch.where(valid, torch.where(read, y, torch.nan), 0.0), self.state_type(*kept)
+
+    def _one_by_one(self, x: Tensor, state: Any, resets: Tensor | None, is_valid: Tensor | None) -> tuple[Tensor, Any]:
+        """A sequence with something in it that is not finite; as slow as it is rare."""
+        reads = []
+        for t in range(x.shape[0]):
+            flags = (None if part is None else part[t : t + 1] for part in (resets, is_valid))
+            y, state = self._step(x[t : t + 1], state, *flags)
+            reads.append(y)
+        return torch.cat(reads), state
 
     def _stretched(self, x: Tensor, state: Any, plan: Stretches, is_valid: Tensor | None) -> tuple[Tensor, Any]:
         """One fused call a stretch."""

@@ -7,6 +7,7 @@ in the end: nothing is hidden, nothing spreads over a reset or into a gradient.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,14 @@ class Steps(NamedTuple):
     spoilt: Tensor
 
 
+def all_finite(*tensors: Tensor) -> bool:
+    """Whether all is finite, at the price of a sum: one that is not finite, of finite numbers, is told as not finite.
+
+    Reads the result on the host: for tensors on a CPU, or where a synchronisation may be.
+    """
+    return math.isfinite(float(torch.stack([tensor.detach().sum() for tensor in tensors]).sum()))
+
+
 def sort_out(x: Tensor, is_first: Tensor, is_valid: Tensor | None) -> Steps:
     """Decides what each step may do; a spoilt step still clears what its first-step flag clears."""
     finite = x.isfinite().all(-1)
@@ -46,7 +55,7 @@ def mend(leaf: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mend_matrices(memory: Tensor) -> tuple[Tensor, Tensor]:
-    """The same for matrices [B, H, K, K], whole heads at a time: a sum keeps what is not finite. Returns where [B, H]."""
+    """The same for matrices [B, H, K, K], a whole head at a time, and the broken heads [B, H]: cheaper, by a sum."""
     broken = ~memory.sum((2, 3)).isfinite()
     return memory.masked_fill(broken[..., None, None], 0.0), broken
 
