@@ -22,10 +22,10 @@ CLOCK = -1
 class MemoryCore(nn.Module, ABC):
     """Base of all memory cores.
 
-    Laws (tests/memory/test_laws.py runs them over every registered core): a sequence equals its steps; it may be split
+    Laws (tests/memory/test_laws*.py run them over every registered core): a sequence equals its steps; it may be split
     anywhere; ``is_first`` equals a fresh state for every level of scope ``episode`` and leaks neither values nor
     gradients; streams do not touch each other; an invalid step leaves what is remembered as it was; train() equals
-    eval().
+    eval(); what is not finite is gone after the reset that clears it.
 
     Attributes:
         input_size: features of ``x``.

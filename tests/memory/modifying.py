@@ -1,15 +1,14 @@
-"""Small self-modifying cores of every variant, and what they are fed."""
+"""Small self-modifying cores of every variant, and memories that they might have."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nl_agents.memory.modify_core import ModifyingState, SelfModifyingCore
+from tests.memory.judging import SIZE, STREAMS, WIDTH
 
-STEPS, STREAMS, SIZE, WIDTH = 11, 3, 4, 6
 VARIANTS: dict[str, dict[str, Any]] = {
     "exact": {"chunk": 1},
     "chunk": {"chunk": 4},
@@ -47,23 +46,8 @@ def make(**options: Any) -> SelfModifyingCore:
     return core
 
 
-def flags(kind: str) -> tuple[Tensor, Tensor]:
-    is_first, is_valid = torch.zeros(2, STEPS, STREAMS, dtype=torch.bool)
-    is_valid = ~is_valid
-    if kind != "plain":
-        is_first[0, 0] = is_first[3, 0] = is_first[4, 0] = is_first[7, 1] = is_first[STEPS - 1, 2] = True
-    if kind == "gaps":
-        is_valid[2, 0] = is_valid[3, 0] = is_valid[0, 1] = is_valid[6, 1] = is_valid[STEPS - 1, 1] = False
-        is_valid[:, 2] = False
-    return is_first, is_valid
-
-
 def lived_in(core: SelfModifyingCore, same_clock: bool = False) -> ModifyingState:
     fresh = core.initial_state(STREAMS)
     leaves = [0.3 * torch.randn_like(leaf) for leaf in fresh[:-1]]
     clocks = torch.zeros(STREAMS, dtype=torch.int64) if same_clock else torch.arange(STREAMS) % core.clock_period
     return ModifyingState(*leaves, clocks)
-
-
-def silent(steps: int, streams: int = STREAMS) -> Tensor:
-    return torch.zeros(steps, streams, dtype=torch.bool)

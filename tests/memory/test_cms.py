@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +13,8 @@ from nl_agents.memory import make_core
 from nl_agents.memory.cms import ContinuumMemory, ContinuumState
 from nl_agents.memory.last_valid import newest_valid, shift
 from nl_agents.memory.reference_cms import cms_reference
+
+pytestmark = pytest.mark.usefixtures("double")
 
 STEPS, STREAMS, SIZE, WIDTH, ACTIONS = 13, 3, 4, 5, 2
 SETTINGS: list[dict[str, Any]] = [
@@ -27,14 +28,6 @@ SETTINGS: list[dict[str, Any]] = [
     {"variant": "independent", "periods": (2, 3)},
     {"variant": "independent", "periods": (16, 4, 1), "scope": "episode", "slow_periods": ()},
 ]
-
-
-@pytest.fixture(autouse=True)
-def _double() -> Iterator[None]:
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def make(**options: Any) -> ContinuumMemory:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nl_agents.errors import StateMismatchError
-from nl_agents.memory import continuum, self_modifying
+from nl_agents.memory import self_modifying
 from nl_agents.memory.delta_scan import pieces
 from nl_agents.memory.hope import HopeCore, HopeState
 from nl_agents.memory.reference import hope_reference
@@ -19,15 +18,10 @@ STEPS, STREAMS, SIZE, WIDTH, ACTIONS = 13, 3, 5, 6, 2
 
 
 @pytest.fixture(autouse=True, params=["compiled", "portable"])
-def _double(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _both_forms(request: pytest.FixtureRequest, double: None) -> None:
     if request.param == "portable":
-        for module in (self_modifying, continuum):
-            monkeypatch.setattr(module, "compiled", None)
+        request.getfixturevalue("portable")
     assert request.param == "portable" or self_modifying.compiled is not None, "numba is missing"
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def make(chunk: int = 4, never: int = 1, period: int = 8, scope: str = "never") -> HopeCore:

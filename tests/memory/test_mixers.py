@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,9 +15,9 @@ from nl_agents.memory.diagonal import DiagonalCore, scan
 from nl_agents.memory.reference_mixers import attention_reference, diagonal_reference, titans_reference
 from nl_agents.memory.titans import TitansCore, largest_step
 from nl_agents.memory.titans_scan import Inputs, blocks
+from tests.memory.judging import SIZE, STREAMS, WIDTH, Judge, equals_its_judge
 
-STEPS, STREAMS, SIZE, WIDTH = 11, 3, 4, 6
-Judge = Callable[..., tuple[Tensor, Any]]
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def titans(**options: Any) -> TitansCore:
@@ -42,26 +42,7 @@ MIXERS: dict[str, tuple[Callable[[], MemoryCore], Judge]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _double() -> Iterator[None]:
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def flags(kind: str) -> tuple[Tensor, Tensor]:
-    is_first, is_valid = torch.zeros(2, STEPS, STREAMS, dtype=torch.bool)
-    is_valid = ~is_valid
-    if kind != "plain":
-        is_first[0, 0] = is_first[3, 0] = is_first[4, 0] = is_first[7, 1] = is_first[STEPS - 1, 2] = True
-    if kind == "gaps":
-        is_valid[2, 0] = is_valid[3, 0] = is_valid[0, 1] = is_valid[6, 1] = is_valid[STEPS - 1, 1] = False
-        is_valid[:, 2] = False  # a stream without a single valid step; its reset does not count either
-    return is_first, is_valid
-
-
-def lived_in(core: MemoryCore, clocks: bool = True) -> Any:
+def lived_in(core: MemoryCore) -> Any:
     """A memory as a life leaves it, with a clock and a number of filled slots of its own for each stream."""
     state = core.initial_state(STREAMS)
     with torch.no_grad():
@@ -71,7 +52,7 @@ def lived_in(core: MemoryCore, clocks: bool = True) -> Any:
         empty = torch.arange(state.key.shape[1]) < state.key.shape[1] - length[:, None]
         key, value = (leaf.masked_fill(empty[..., None, None], 0.0) for leaf in state[:2])
         return AttentionState(key, value, length)
-    if clocks and "phase" in state._fields:
+    if "phase" in state._fields:
         return state._replace(phase=(state.phase + torch.arange(STREAMS)) % core.clock_period)
     return state
 
@@ -86,24 +67,8 @@ def trained(name: str) -> MemoryCore:
 @pytest.mark.parametrize("kind", ["plain", "resets", "gaps"])
 @pytest.mark.parametrize("name", MIXERS)
 def test_values_states_and_gradients_equal_the_judge(name: str, kind: str) -> None:
-    core, (is_first, is_valid) = trained(name), flags(kind)
-    x, state = torch.randn(STEPS, STREAMS, SIZE), lived_in(core)
-    real = [leaf.is_floating_point() for leaf in state]
-    weights = [torch.randn(STEPS, STREAMS, WIDTH), *(torch.randn(leaf.shape) for leaf in state)]
-    results = []
-    for slow in (False, True):
-        leaves = [x.clone().requires_grad_()]
-        leaves += [leaf.clone().requires_grad_(is_real) for leaf, is_real in zip(state, real, strict=True)]
-        given = None if kind != "gaps" and not slow else is_valid
-        run = MIXERS[name][1] if slow else type(core).__call__
-        y, after = run(core, leaves[0], type(state)(*leaves[1:]), is_first, given)
-        visible = y * is_valid.unsqueeze(-1)
-        loss = sum((w * part).sum() for w, part in zip(weights, (visible, *after), strict=True))
-        inputs = [leaf for leaf in (*leaves, *core.parameters()) if leaf.requires_grad]
-        grads = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
-        results.append([visible, *after, *grads])
-    for fast, slow_one in zip(*results, strict=True):
-        torch.testing.assert_close(fast, slow_one, rtol=1e-7, atol=1e-9)
+    core = trained(name)
+    equals_its_judge(core, MIXERS[name][1], lived_in(core), kind, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -119,62 +84,6 @@ def test_blocks_do_not_show(name: str) -> None:
         parts.append(y)
     torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(state, end, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("name", MIXERS)
-def test_what_lies_at_invalid_steps_is_never_touched(name: str) -> None:
-    core, (is_first, is_valid) = trained(name), flags("gaps")
-    x, state = torch.randn(STEPS, STREAMS, SIZE), core.initial_state(STREAMS)
-    dirty = x.masked_fill(~is_valid.unsqueeze(-1), torch.nan).requires_grad_()
-    clean, after_clean = core(x, state, is_first, is_valid)
-    y, after = core(dirty, state, is_first, is_valid)
-    torch.testing.assert_close((y[is_valid], *after), (clean[is_valid], *after_clean))
-    y[is_valid].sum().backward()
-    assert dirty.grad is not None and dirty.grad[is_valid].isfinite().all()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in core.parameters())
-
-
-@pytest.mark.parametrize("name", MIXERS)
-def test_what_is_not_finite_reads_out_nan_and_is_not_written(name: str) -> None:
-    """A spoilt step tells its reader and nobody else; if it begins an episode, the memory is cleared all the same."""
-    core, (is_first, is_valid) = trained(name), flags("resets")
-    is_valid[4, 0] = is_valid[5, 1] = False  # what an invalid step would have seen to ...
-    x, state = torch.randn(STEPS, STREAMS, SIZE), lived_in(core)
-    refused = is_first.clone()
-    refused[5, 0] |= is_first[4, 0]  # ... but for the flag of a step that never was
-    clean, after_clean = core(x, state, refused, is_valid)
-    x[4, 0, 1], x[5, 1, 0] = torch.nan, torch.inf
-    y, after = core(x, state, is_first)
-    assert y[~is_valid].isnan().all()
-    torch.testing.assert_close((y[is_valid], *after), (clean[is_valid], *after_clean))
-    y[is_valid].sum().backward()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in core.parameters())
-
-
-@pytest.mark.parametrize("name", [name for name in MIXERS if "episode" in name])
-def test_a_ruined_memory_shows_until_the_reset_and_ruins_no_gradient(name: str) -> None:
-    core, state = trained(name), lived_in(MIXERS[name][0](), clocks=False)
-    x, is_first = torch.randn(STEPS, STREAMS, SIZE), torch.zeros(STEPS, STREAMS, dtype=torch.bool)
-    is_first[6, :2] = True
-    if isinstance(state, AttentionState):
-        state = state._replace(length=torch.full_like(state.length, state.key.shape[1]))
-    ruined = state._replace(**{state._fields[0]: torch.full_like(state[0], torch.nan)})
-    y, after = core(x, ruined, is_first)
-    assert y[0].isnan().all() and y[6:, :2].isfinite().all()
-    assert all(leaf[:2].isfinite().all() for leaf in after)
-    if not isinstance(state, AttentionState):  # from a window what is ruined falls out by itself
-        assert y[:, 2].isnan().all() and after[0][2].isnan().any()
-    y[6:, :2].sum().backward()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in core.parameters())
-
-
-@pytest.mark.parametrize("name", MIXERS)
-def test_an_invalid_step_alone_leaves_the_state_bit_for_bit(name: str) -> None:
-    core = trained(name)
-    state, never = lived_in(core), torch.zeros(1, STREAMS, dtype=torch.bool)
-    _, after = core(torch.randn(1, STREAMS, SIZE), state, ~never, never)
-    for field, left, right in zip(state._fields, state, after, strict=True):
-        assert field in ("phase", "anchor") or torch.equal(left, right)  # the step clock goes on
 
 
 def hostile(steps: int) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,37 +21,17 @@ from nl_agents.memory.modify_core import ModifyingState, SelfModifyingCore
 from nl_agents.memory.reference import memory_reference
 from nl_agents.memory.reference_modify import modify_reference
 from nl_agents.memory.self_modifying import SelfModifyingMemory, SelfModifyingState
-from tests.memory.modifying import SIZE, STEPS, STREAMS, VARIANTS, WIDTH, flags, lived_in, make, silent
+from tests.memory.judging import SIZE, STEPS, STREAMS, WIDTH, equals_its_judge, flags, silent
+from tests.memory.modifying import VARIANTS, lived_in, make
 
-
-@pytest.fixture(autouse=True)
-def _double() -> Iterator[None]:
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 @pytest.mark.parametrize("kind", ["resets", "gaps"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_values_states_and_gradients_equal_the_judge(name: str, kind: str) -> None:
-    core, (is_first, is_valid) = make(**VARIANTS[name]), flags(kind)
-    x, state = torch.randn(STEPS, STREAMS, SIZE), lived_in(core)
-    weights = [torch.randn(STEPS, STREAMS, WIDTH), *(torch.randn(leaf.shape) for leaf in state[:-1])]
-    results = []
-    for slow in (False, True):
-        leaves = [leaf.clone().requires_grad_() for leaf in (x, *state[:-1])]
-        handed = ModifyingState(*leaves[1:], state.phase)
-        given = None if kind != "gaps" and not slow else is_valid
-        run = modify_reference if slow else type(core).__call__
-        y, after = run(core, leaves[0], handed, is_first, given)
-        visible = y * is_valid.unsqueeze(-1)
-        loss = sum((w * part).sum() for w, part in zip(weights, (visible, *after[:-1]), strict=True))
-        inputs = [*leaves, *core.parameters()]
-        grads = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
-        results.append([visible, *after, *grads])
-    for fast, slow_one in zip(*results, strict=True):
-        torch.testing.assert_close(fast, slow_one, rtol=1e-7, atol=1e-9)
+    core = make(**VARIANTS[name])
+    equals_its_judge(core, modify_reference, lived_in(core), kind, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize(("chunk", "phase"), [(1, 0), (4, 0), (4, 3), (32, 5)])

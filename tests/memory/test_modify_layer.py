@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,13 +14,7 @@ from nl_agents.memory.convolution import convolve
 from nl_agents.memory.modify_form import At, tell
 from nl_agents.memory.modify_layer import Kept, Told, confine, fade, write
 
-
-@pytest.fixture(autouse=True)
-def _double() -> Iterator[None]:
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def layer(steps: int, erases: bool, eta: float, alpha: float = 1.0, mu: float | None = None) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,15 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nl_agents.memory.modify_rule import Rule, step_bound
-from tests.memory.modifying import SIZE, make, silent
+from tests.memory.judging import SIZE, silent
+from tests.memory.modifying import make
 
-
-@pytest.fixture(autouse=True)
-def _double() -> Iterator[None]:
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 8, 32])

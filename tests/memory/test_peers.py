@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from nl_agents.errors import StateMismatchError
 from nl_agents.memory.base import MemoryCore
@@ -20,9 +19,9 @@ from nl_agents.memory.reference_peers import (
     gru_reference,
     lstm_reference,
 )
+from tests.memory.judging import SIZE, STEPS, STREAMS, WIDTH, Judge, equals_its_judge
 
-STEPS, STREAMS, SIZE, WIDTH = 11, 3, 4, 6
-Judge = Callable[..., tuple[Tensor, Any]]
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def packed(core: FusedRecurrentCore) -> FusedRecurrentCore:
@@ -56,25 +55,6 @@ PEERS: dict[str, tuple[Callable[[], MemoryCore], Judge]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _double() -> Iterator[None]:
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def flags(kind: str) -> tuple[Tensor, Tensor]:
-    is_first, is_valid = torch.zeros(2, STEPS, STREAMS, dtype=torch.bool)
-    is_valid = ~is_valid
-    if kind != "plain":
-        is_first[0, 0] = is_first[3, 0] = is_first[4, 0] = is_first[7, 1] = is_first[STEPS - 1, 2] = True
-    if kind == "gaps":
-        is_valid[2, 0] = is_valid[3, 0] = is_valid[0, 1] = is_valid[6, 1] = is_valid[STEPS - 1, 1] = False
-        is_valid[:, 2] = False  # a stream without a single valid step; its reset does not count either
-    return is_first, is_valid
-
-
 def random_state(core: MemoryCore) -> Any:
     fresh = core.initial_state(STREAMS)
     return type(fresh)(*(0.5 * torch.randn_like(leaf) for leaf in fresh))
@@ -84,47 +64,10 @@ def random_state(core: MemoryCore) -> Any:
 @pytest.mark.parametrize("name", PEERS)
 def test_values_states_and_gradients_equal_the_judge(name: str, kind: str) -> None:
     make, judge = PEERS[name]
-    core, (is_first, is_valid) = make(), flags(kind)
+    core = make()
     for parameter in core.parameters():  # biases of zero would hide a forgotten one
         parameter.data += 0.1 * torch.randn_like(parameter)
-    x, state = torch.randn(STEPS, STREAMS, SIZE), random_state(core)
-    weights = [torch.randn(STEPS, STREAMS, WIDTH), *map(torch.randn_like, state)]
-    results = []
-    for slow in (False, True):
-        leaves = [x.clone().requires_grad_(), *(leaf.clone().requires_grad_() for leaf in state)]
-        handed = type(state)(*leaves[1:])
-        given = None if kind != "gaps" and not slow else is_valid
-        run = judge if slow else type(core).__call__
-        y, after = run(core, leaves[0], handed, is_first, given)
-        visible = y * is_valid.unsqueeze(-1)  # what is read at an invalid step is nobody's business
-        loss = sum((w * part).sum() for w, part in zip(weights, (visible, *after), strict=True))
-        grads = torch.autograd.grad(loss, [*leaves, *core.parameters()], allow_unused=True, materialize_grads=True)
-        results.append([visible, *after, *grads])
-    for fast, slow_one in zip(*results, strict=True):
-        torch.testing.assert_close(fast, slow_one, rtol=1e-8, atol=1e-10)
-
-
-@pytest.mark.parametrize("name", PEERS)
-def test_what_lies_at_invalid_steps_is_never_touched(name: str) -> None:
-    core, (is_first, is_valid) = PEERS[name][0](), flags("gaps")
-    x, state = torch.randn(STEPS, STREAMS, SIZE), core.initial_state(STREAMS)
-    dirty = x.masked_fill(~is_valid.unsqueeze(-1), torch.nan).requires_grad_()
-    clean, after_clean = core(x, state, is_first, is_valid)
-    y, after = core(dirty, state, is_first, is_valid)
-    torch.testing.assert_close(y[is_valid], clean[is_valid])
-    for left, right in zip(after, after_clean, strict=True):
-        torch.testing.assert_close(left, right)
-    y[is_valid].sum().backward()
-    assert dirty.grad is not None and dirty.grad[is_valid].isfinite().all()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in core.parameters())
-
-
-@pytest.mark.parametrize("name", PEERS)
-def test_an_invalid_step_alone_leaves_the_state_bit_for_bit(name: str) -> None:
-    core = PEERS[name][0]()
-    state, never = random_state(core), torch.zeros(1, STREAMS, dtype=torch.bool)
-    _, after = core(torch.randn(1, STREAMS, SIZE), state, ~never, never)
-    assert all(torch.equal(left, right) for left, right in zip(state, after, strict=True))
+    equals_its_judge(core, judge, random_state(core), kind, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("few_cuts", [0, 1000], ids=["stretches", "packed"])
@@ -196,15 +139,6 @@ def test_feed_forward_equals_its_judge_and_has_no_state() -> None:
     torch.testing.assert_close(y, feed_forward_reference(core, x))
     assert core.state_size == 0 and core.levels() == []
     assert core.unpack(core.pack(after)).empty.shape == (STREAMS, 0)
-
-
-@pytest.mark.parametrize("name", PEERS)
-def test_pack_is_undone_by_unpack(name: str) -> None:
-    core = PEERS[name][0]()
-    state = random_state(core)
-    packed = core.pack(state)
-    assert packed.shape == (STREAMS, core.state_size)
-    assert all(torch.equal(left, right) for left, right in zip(state, core.unpack(packed), strict=True))
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -10,7 +10,7 @@ from nl_agents.errors import ConfigError, NonFiniteError, StateMismatchError, Un
 from nl_agents.memory import CODECS, MemoryCore, make_codec, make_core
 from nl_agents.memory.base import CLOCK
 from nl_agents.memory.chosen_levels import leave_out
-from tests.memory.test_laws import ACTIONS, SIZE, VARIANTS, WIDTH
+from tests.memory.cores import ACTIONS, SIZE, VARIANTS, WIDTH
 
 NAMES = ("float32", "bf16", "int8", "int8:5", "low-rank:1")
 STREAMS = 3
@@ -128,7 +128,7 @@ def test_a_matrix_of_low_rank_is_kept_whole() -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_state_that_is_not_finite_is_refused(name: str, bad: float) -> None:
-    core = build("hope")
+    core = build("hope-8")
     packed = lived(core)
     packed[1, 3] = bad
     with pytest.raises(NonFiniteError, match=r"memory of stream 1 is not finite \(in delta\) and was not stored"):
@@ -136,7 +136,7 @@ def test_a_state_that_is_not_finite_is_refused(name: str, bad: float) -> None:
 
 
 def test_wrong_names_ranks_and_sizes_are_told() -> None:
-    core, lstm = build("hope"), build("lstm-never")
+    core, lstm = build("hope-8"), build("lstm-never")
     with pytest.raises(UnknownNameError, match="unknown state codec 'low-rnk': did you mean 'low-rank'"):
         make_codec("low-rnk:3", core)
     with pytest.raises(
@@ -159,7 +159,7 @@ def test_wrong_names_ranks_and_sizes_are_told() -> None:
         codec.decode(torch.zeros(2, codec.bytes_per_stream))
 
 
-@pytest.mark.parametrize("variant", ["hope", "gated-delta", "titans-chunk", "diagonal", "lstm-never"])
+@pytest.mark.parametrize("variant", ["hope-8", "gated-delta", "titans-chunk", "diagonal", "lstm-never"])
 def test_a_level_left_out_is_read_back_newborn_and_the_others_whole(variant: str) -> None:
     core = build(variant)
     packed, whole = lived(core), make_codec("float32", core).bytes_per_stream
@@ -176,7 +176,7 @@ def test_a_level_left_out_is_read_back_newborn_and_the_others_whole(variant: str
 
 def test_levels_left_out_pass_their_input_on() -> None:
     torch.manual_seed(0)
-    core = build("hope")
+    core = build("hope-8")
     for parameter in core.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     leave_out(core, ["core.fast", "core.slow.0", "core.memory.never"])
@@ -191,13 +191,13 @@ def test_levels_left_out_pass_their_input_on() -> None:
 
 def test_unknown_levels_are_told() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown level 'core.fst': did you mean 'core.fast'"):
-        leave_out(build("hope"), ["core.fst"])
+        leave_out(build("hope-8"), ["core.fst"])
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", NAMES)
 def test_on_cuda_what_is_read_back_lies_within_the_bound(name: str) -> None:
-    core = build("hope")
+    core = build("hope-8")
     codec, packed = make_codec(name, core), lived(core).cuda()
     again = codec.decode(codec.encode(packed))
     assert again.is_cuda and bool(((again - packed).abs() <= codec.error_bound(packed)).all())
