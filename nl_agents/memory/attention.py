@@ -107,7 +107,7 @@ class AttentionCore(MemoryCore):
         phase: int | None = None,
     ) -> tuple[Tensor, AttentionState]:
         """See ``MemoryCore.forward``; ``last_action`` and ``phase`` are not used. Never synchronises with the host."""
-        self.check(x, state, is_first)
+        self.check(x, state, is_first, is_valid, last_action)
         x, resets, writes, spoilt = sort_out(x, is_first, is_valid)
         h = self.embed(x)
         query, gate, pair = self.mix(self.norm(h)).split((self.width,) * 2 + (2 * self.groups * self.key_size,), -1)

@@ -52,6 +52,7 @@ class MemoryCore(nn.Module, ABC):
         self.width = width
         self.action_size = action_size
         self.clock_period = clock_period
+        self._shapes: list[torch.Size] | None = None  # of a state's leaves, without the batch
 
     @abstractmethod
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> Any:
@@ -163,26 +164,56 @@ class MemoryCore(nn.Module, ABC):
             start += size
         return type(template)(*leaves)
 
-    def check(self, x: Tensor, state: Any, is_first: Tensor) -> None:
-        """Raises a clear error for a wrong width, axis order, flag type, or a state of another core or batch."""
-        if x.dim() != 3 or x.shape[2] != self.input_size:
+    def check(
+        self,
+        x: Tensor,
+        state: Any,
+        is_first: Tensor,
+        is_valid: Tensor | None = None,
+        last_action: Tensor | None = None,
+    ) -> None:
+        """Raises a clear error for a wrong width, axis order or flag type, or a state of another core or batch."""
+        if x.dim() != 3 or x.shape[2] != self.input_size or not x.shape[0]:
             raise ValueError(
-                f"x must be [T, B, {self.input_size}] (time first), got {tuple(x.shape)}; "
+                f"x must be [T, B, {self.input_size}] (time first, T >= 1), got {tuple(x.shape)}; "
                 "build the core with input_size equal to the features you feed"
             )
-        if is_first.shape != x.shape[:2]:
-            raise ValueError(f"is_first must be [T, B] = {tuple(x.shape[:2])}, got {tuple(is_first.shape)}")
-        if is_first.dtype != torch.bool:
-            raise TypeError(f"is_first must be bool, got {is_first.dtype}; write is_first.bool()")
+        for name, flags in (("is_first", is_first), ("is_valid", is_valid)):
+            if flags is None:
+                continue
+            if flags.shape != x.shape[:2]:
+                raise ValueError(
+                    f"{name} must be [T, B] = {tuple(x.shape[:2])}, got {tuple(flags.shape)}; "
+                    "one flag a step and stream, time first as in x"
+                )
+            if flags.dtype != torch.bool:
+                raise TypeError(f"{name} must be bool, got {flags.dtype}; write {name}.bool()")
+        if last_action is not None and self.action_size and last_action.shape != (*x.shape[:2], self.action_size):
+            raise ValueError(
+                f"last_action must be [T, B, {self.action_size}] with [T, B] = {tuple(x.shape[:2])}, got "
+                f"{tuple(last_action.shape)}; discrete actions are fed one-hot, action_size is an option of the core"
+            )
+        self._check_state(state, x)
+
+    def _check_state(self, state: Any, x: Tensor) -> None:
         if not isinstance(state, self.state_type):
             raise StateMismatchError(
                 f"{type(self).__name__} expects a {self.state_type.__name__}, got {type(state).__name__}; "
                 "start from core.initial_state(batch_size)"
             )
-        if state[0].shape[0] != x.shape[1]:
-            raise StateMismatchError(
-                f"the state holds {state[0].shape[0]} streams and x has {x.shape[1]}; x is [T, B, D], time first"
-            )
+        if self._shapes is None:
+            self._shapes = [leaf.shape[1:] for leaf in self.initial_state(1, device="cpu")]
+        for name, leaf, shape in zip(self.state_type._fields, state, self._shapes, strict=True):
+            if leaf.shape[:1] != x.shape[1:2]:
+                raise StateMismatchError(
+                    f"the state holds {leaf.shape[0]} streams and x has {x.shape[1]}; x is [T, B, D], time first"
+                )
+            if leaf.shape[1:] != shape:
+                raise StateMismatchError(
+                    f"{type(self).__name__} expects {name} of shape [B, {', '.join(map(str, shape))}], got "
+                    f"{tuple(leaf.shape)}; the state is that of a core with other options: start from "
+                    "core.initial_state(batch_size)"
+                )
 
 
 class NoState(NamedTuple):

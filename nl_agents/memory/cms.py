@@ -154,7 +154,7 @@ class ContinuumMemory(MemoryCore):
         phase: int | None = None,
     ) -> tuple[Tensor, ContinuumState]:
         """See ``MemoryCore.forward``. Streams whose clocks differ are run in groups of equal clock."""
-        self.check(x, state, is_first)
+        self.check(x, state, is_first, is_valid, last_action)
         if phase is None:
             clocks = state.phase.unique().tolist()
             if len(clocks) > 1:

@@ -106,7 +106,7 @@ class DiagonalCore(MemoryCore):
         phase: int | None = None,
     ) -> tuple[Tensor, DiagonalState]:
         """See ``MemoryCore.forward``; ``last_action`` and ``phase`` are not used. Never synchronises with the host."""
-        self.check(x, state, is_first)
+        self.check(x, state, is_first, is_valid, last_action)
         x, resets, writes, spoilt = sort_out(x, is_first, is_valid)
         residual = self.embed(x)
         parts = self.mix(self.norm(residual)).split((self.width,) * 3 + (self.states,) * 2, -1)

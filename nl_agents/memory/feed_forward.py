@@ -48,7 +48,7 @@ class FeedForwardCore(MemoryCore):
         phase: int | None = None,
     ) -> tuple[Tensor, NoState]:
         """See ``MemoryCore.forward``; only ``x`` matters; where it is not finite the read-out is nan."""
-        self.check(x, state, is_first)
+        self.check(x, state, is_first, is_valid, last_action)
         broken = None if x.is_cpu and all_finite(x) else ~x.isfinite().all(-1)
         h = self.embed(x if broken is None else x.masked_fill(broken.unsqueeze(-1), 0.0))
         for block in self.blocks:

@@ -130,7 +130,7 @@ class GatedDeltaCore(MemoryCore):
         phase: int | None = None,
     ) -> tuple[Tensor, GatedDeltaState]:
         """See ``MemoryCore.forward``; ``last_action`` and ``phase`` are not used. Never synchronises with the host."""
-        self.check(x, state, is_first)
+        self.check(x, state, is_first, is_valid, last_action)
         x, resets, writes, spoilt = sort_out(x, is_first, is_valid)
         steps, batch, width = *x.shape[:2], self.width
         h = self.embed(x)

@@ -164,7 +164,7 @@ class SelfModifyingCore(MemoryCore):
         phase: int | None = None,
     ) -> tuple[Tensor, ModifyingState]:
         """See ``MemoryCore.forward``; ``last_action`` is not used."""
-        self.check(x, state, is_first)
+        self.check(x, state, is_first, is_valid, last_action)
         if phase is None:
             clocks = state.phase.unique().tolist() if self.clock_period > 1 else [0]
             if len(clocks) > 1:

@@ -95,7 +95,7 @@ class FusedRecurrentCore(MemoryCore):
         ``last_action`` and ``phase`` are not used. On an accelerator the host asks once whether all of a sequence is
         finite, and reads the flags where resets or gaps are possible; flags that lie on the host already cost nothing.
         """
-        self.check(x, state, is_first)
+        self.check(x, state, is_first, is_valid, last_action)
         resets = None if self.scope == "never" else is_first if is_valid is None else is_first & is_valid
         if x.shape[0] == 1:
             return self._step(x, state, resets, is_valid)

@@ -134,7 +134,7 @@ class TitansCore(MemoryCore):
         phase: int | None = None,
     ) -> tuple[Tensor, TitansState]:
         """See ``MemoryCore.forward``; ``last_action`` is not used. Never synchronises with the host."""
-        self.check(x, state, is_first)
+        self.check(x, state, is_first, is_valid, last_action)
         x, resets, writes, spoilt = sort_out(x, is_first, is_valid)
         steps, batch, width = *x.shape[:2], self.width
         clock = state.phase if phase is None else torch.full_like(state.phase, phase)
