@@ -7,7 +7,8 @@
 Six streams, one for each adversary, live side by side, in float32 and without a reset: one step endlessly, huge
 numbers, signs that alternate, seven steps that return with noise, zeros, and jumps over twelve orders of magnitude.
 Memories are made as lasting as they can be: scope ``never``, time constants of at least a million steps, gates of step
-sizes (and of momenta) held open. Where all chunks end, every number of the state is held against ``nl_agents.memory.bounds``.
+sizes (and of momenta) held open. Where all chunks end, every number of the state is held against its bound
+(``nl_agents.memory.bounds``).
 Writes benchmarks/results/endurance.json; cores that the record already has with as many steps are left out.
 """
 

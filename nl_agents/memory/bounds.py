@@ -60,7 +60,8 @@ def _normal(norm: nn.LayerNorm) -> float:
 
 def _reach(weight: Tensor, bias: Tensor, length: float) -> Tensor:
     """Largest absolute outputs of linear rows [.., I] for inputs of a length."""
-    return weight.norm(dim=-1) * length + bias.abs()
+    reach: Tensor = weight.norm(dim=-1) * length + bias.abs()
+    return reach
 
 
 def _hope(core: HopeCore, steps: int, largest_input: float) -> dict[str, float]:

@@ -216,7 +216,7 @@ class FastBlock(nn.Module):
         rate = torch.sigmoid(self.rate_logit) / (self.period if self.mean else 1)
         moved = torch.exp(-self.period * torch.exp(-self.log_tau)) * delta + rate * gradient
         norm = torch.linalg.vector_norm(moved, dim=1, keepdim=True)
-        bounded: Tensor = moved * (self.radius / norm.clamp_min(self.radius))
+        bounded: Tensor = moved * (torch.full_like(norm, self.radius) / norm.clamp_min(self.radius))  # exactly 1 inside
         return bounded
 
     def restart(self, delta: Tensor, start: Tensor) -> Tensor:

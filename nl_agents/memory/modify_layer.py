@@ -184,4 +184,4 @@ def confine(delta: Tensor, radius: float) -> Tensor:
         return delta
     limit = radius * math.sqrt(delta.shape[-1])
     length: Tensor = torch.linalg.vector_norm(delta, dim=-1, keepdim=True)
-    return delta * (limit / length.clamp_min(limit))
+    return delta * (torch.full_like(length, limit) / length.clamp_min(limit))  # a scalar over a tensor would round 1

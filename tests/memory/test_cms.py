@@ -145,6 +145,15 @@ def test_a_write_is_the_sum_or_the_mean_of_the_chunk(reduction: str) -> None:
     torch.testing.assert_close(core(x, state, is_first, is_valid, action)[1].level_delta, expected)
 
 
+@pytest.mark.parametrize("radius", [8.0, 3.7, 0.3])
+def test_what_lies_within_the_radius_is_not_shortened(radius: float, dtype: torch.dtype) -> None:
+    block: Any = make(radius=radius, retention=1e30).fast[0]
+    delta = torch.randn(STREAMS, block.weights)
+    delta *= 0.9 * radius / delta.norm(dim=1, keepdim=True)
+    assert torch.equal(block.write(delta, torch.zeros_like(delta)), delta)
+    assert (block.write(3.0 * delta, torch.zeros_like(delta)).norm(dim=1) <= radius * (1.0 + 1e-6)).all()
+
+
 def test_mean_and_sum_are_one_where_the_period_is_one_and_start_with_the_same_step() -> None:
     states = []
     for reduction in ("sum", "mean"):

@@ -14,7 +14,7 @@ from nl_agents.memory.convolution import convolve
 from nl_agents.memory.modify_form import At, tell
 from nl_agents.memory.modify_layer import Kept, Told, confine, fade, write
 
-pytestmark = pytest.mark.usefixtures("double")
+pytestmark = pytest.mark.usefixtures("dtype")  # every equation in float64 and in float32
 
 
 def layer(steps: int, erases: bool, eta: float, alpha: float = 1.0, mu: float | None = None) -> Any:
@@ -61,9 +61,10 @@ def test_t7_a_repeated_key_comes_to_hold_half_of_its_target_and_the_dot_product_
         torch.testing.assert_close(memory.delta.view(2, 3) @ key, share * target)
 
 
-def test_t6_the_write_is_the_delta_gradient_step_of_its_least_squares_problem() -> None:
+@pytest.mark.parametrize("zeta", [0.5, 1.0, 2.0])
+def test_t6_the_write_is_the_delta_gradient_step_of_its_least_squares_problem(zeta: float) -> None:
     """Argmin 1/2 |W k - u|^2 + 1/(2 zeta) |W - W_t|^2 with u = -grad is Eq. 88's step of eta = zeta / (1 + zeta)."""
-    before, target, zeta = torch.randn(2, 3), torch.randn(2), 0.7
+    before, target = torch.randn(2, 3), torch.randn(2)
     key, run = layer(1, True, eta=zeta / (1.0 + zeta))
     error = before @ key - target
     after = run(before, kept(torch.zeros(2, 3)), error).delta.view(2, 3) + before
@@ -100,7 +101,8 @@ def test_inner_gradients_of_a_perceptron_are_those_of_its_loss(objective: Any) -
 
 def test_what_is_short_enough_is_left_bit_for_bit() -> None:
     rows = torch.randn(5, 3)
-    assert torch.equal(confine(rows, 100.0), rows) and torch.equal(confine(rows, math.inf), rows)
+    for radius in (100.0, 4.0, 3.7, math.inf):  # in float32 as well: what is not confined must not fade chunk by chunk
+        assert torch.equal(confine(rows, radius), rows)
     torch.testing.assert_close(confine(rows, 1e-3).norm(dim=1), torch.full((5,), 1e-3 * 3.0**0.5))
     flat = torch.zeros(2, 3, requires_grad=True)
     confine(flat, 1.0).sum().backward()
