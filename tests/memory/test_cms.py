@@ -168,8 +168,8 @@ def test_mean_and_sum_are_one_where_the_period_is_one_and_start_with_the_same_st
         assert per_step == pytest.approx(of_mean / period)
 
 
-def test_without_a_step_size_it_is_the_static_chain() -> None:
-    """T8: eta = 0 leaves the meta-learned perceptrons (Eq. 70 with nothing learnt)."""
+def test_t8_without_a_step_size_it_is_the_static_chain() -> None:
+    """Eta = 0 leaves the meta-learned perceptrons (Eq. 70 with nothing learnt)."""
     core = make(periods=(2, 3))
     for block in core.fast:
         block.rate_logit.data.fill_(-torch.inf)  # type: ignore[union-attr, operator]
@@ -193,8 +193,8 @@ def nested(share: float) -> ContinuumMemory:
     return core
 
 
-def test_nested_levels_are_re_initialised_where_the_slower_level_has_its_boundary() -> None:
-    """T16: after every boundary of the slower level the faster one stands at its initial state."""
+def test_t16_nested_levels_are_re_initialised_where_the_slower_level_has_its_boundary(dtype: torch.dtype) -> None:
+    """After every boundary of the slower level the faster one stands at its initial state."""
     states = walk(nested(0.5), 24)
     for level, outer in ((0, 4), (1, 8)):
         for t in range(1, 25):
