@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nl_agents.errors import StateMismatchError
-from nl_agents.memory import continuum, self_modifying
+from nl_agents.memory import continuum, hope, self_modifying
 from nl_agents.memory.delta_scan import pieces
 from nl_agents.memory.hope import HopeCore, HopeState
 from nl_agents.memory.reference import hope_reference
@@ -23,6 +23,7 @@ def _double(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "portable":
         for module in (self_modifying, continuum):
             monkeypatch.setattr(module, "compiled", None)
+        monkeypatch.setattr(hope, "hope_act", None)
     assert request.param == "portable" or self_modifying.compiled is not None, "numba is missing"
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
