@@ -165,7 +165,9 @@ class Weights(Views):
         matrices = self.parameter(level, "memory_0"), self.parameter(level, "gain")
         self.level = (*matrices, self.buffer(level, "omega"), self.parameter(level.out, "weight"))
         self.scalars = self.parameter(level, "log_tau"), self.parameter(level, "rate_logit")
-        self.slow = [sum((self.layer(getattr(each, name)) for name in ("norm", "up", "down")), ()) for each in core.slow]
+        self.slow = [
+            sum((self.layer(getattr(each, name)) for name in ("norm", "up", "down")), ()) for each in core.slow
+        ]
         self.close = self.layer(core.norm_out)
 
 

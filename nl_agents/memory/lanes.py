@@ -246,12 +246,18 @@ def padded(size: int) -> int:
 @compiled
 def unit(rows: Any, n: int, place: int, count: int, out: Any, s: int) -> float:
     """Writes out[s] = x / |x| for the ``count`` numbers x from rows[n, place] on; returns |x|, at least 1e-6."""
-    square = rows[n, place] * rows[n, place]
-    for j in range(1, count):
+    whole = count // LANES * LANES
+    squares = splat(rows.dtype.type(0.0))
+    for j in range(0, whole, LANES):
+        squares = fma(load(rows, (n, place + j)), load(rows, (n, place + j)), squares)
+    square = total(squares)
+    for j in range(whole, count):
         square += rows[n, place + j] * rows[n, place + j]
     norm = max(math.sqrt(square), 1e-6)
     scale = out.dtype.type(1.0 / norm)
-    for j in range(count):
+    for j in range(0, whole, LANES):
+        store(out, (s, j), mul(splat(scale), load(rows, (n, place + j))))
+    for j in range(whole, count):
         out[s, j] = rows[n, place + j] * scale
     return norm
 
@@ -259,9 +265,16 @@ def unit(rows: Any, n: int, place: int, count: int, out: Any, s: int) -> float:
 @compiled
 def unit_adjoint(found: Any, s: int, norm: float, grad: Any, i: int, count: int, out: Any, n: int) -> None:
     """Writes out[n] = the gradient with respect to what ``unit`` made found[s], from that of found[s], grad[i]."""
-    along = found[s, 0] * grad[i, 0]
-    for j in range(1, count):
+    whole = count // LANES * LANES
+    products = splat(found.dtype.type(0.0))
+    for j in range(0, whole, LANES):
+        products = fma(load(found, (s, j)), load(grad, (i, j)), products)
+    along = total(products)
+    for j in range(whole, count):
         along += found[s, j] * grad[i, j]
     scale = found.dtype.type(1.0 / norm)
-    for j in range(count):
+    for j in range(0, whole, LANES):
+        straight = sub(load(grad, (i, j)), mul(splat(along), load(found, (s, j))))
+        store(out, (n, j), mul(splat(scale), straight))
+    for j in range(whole, count):
         out[n, j] = (grad[i, j] - found[s, j] * along) * scale
