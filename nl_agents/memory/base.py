@@ -97,7 +97,7 @@ class MemoryCore(nn.Module, ABC):
     ) -> tuple[Tensor, Any]:
         """``forward`` for who acts: no gradients, and ``state`` is given away (it may be overwritten; use it no more).
 
-        Same numbers as ``forward``, bit for bit. A core overrides it where a copy of the memory can be spared.
+        Same numbers as ``forward`` to rounding. A core overrides it where copies of the memory or calls can be spared.
         """
         result: tuple[Tensor, Any] = self(x, state, is_first, is_valid, last_action, phase)
         return result

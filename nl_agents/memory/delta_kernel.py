@@ -10,13 +10,27 @@ a row R make one vector (``lanes``); while worked on, rows are padded with zeros
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nl_agents.memory.lanes import LANES, add, compiled, div, fma, load, mul, padded, root, splat, store, sub, unit
+from nl_agents.memory.lanes import (
+    LANES,
+    add,
+    compiled,
+    div,
+    exponential,
+    fma,
+    load,
+    mul,
+    padded,
+    root,
+    splat,
+    store,
+    sub,
+    unit,
+)
 from nl_agents.memory.tiles import along, pushed, put, scaled, tile
 
 Array = NDArray[Any]
@@ -71,6 +85,7 @@ class Steps(NamedTuple):
     aim: Array  # [*, wide] target less what the meta-learned matrices expect at the key
     bend: Array  # [*, wide] slope of the target
     read: Array  # [*, wide] what the meta-learned matrices answer the query, then what the memory answers
+    logits: Array  # [3, padded *] the gates on their way, steps side by side
 
 
 @compiled
@@ -79,7 +94,18 @@ def room(like: Array, steps: int) -> Steps:
     height, wide, dtype = like.shape[0], like.shape[1], like.dtype
     narrow, broad = np.zeros((3, steps, height), dtype), np.zeros((4, steps, wide), dtype)
     norms, gates = np.ones((steps, 3), dtype), np.empty((steps, 3), dtype)
-    return Steps(narrow[0], narrow[1], narrow[2], norms, broad[0], gates, broad[1], broad[2], broad[3])
+    logits = np.zeros((3, padded(steps)), dtype)
+    return Steps(narrow[0], narrow[1], narrow[2], norms, broad[0], gates, broad[1], broad[2], broad[3], logits)
+
+
+@compiled
+def open_gates(rows: Array, count: int, rate: float) -> None:
+    """Rows [3, >= count in whole vectors]: logits to sigmoid, sigmoid, and the third to exp(-rate * the second)."""
+    zero, one = splat(rows.dtype.type(0.0)), splat(rows.dtype.type(1.0))
+    for s in range(0, count, LANES):
+        for i in range(2):
+            store(rows, (i, s), div(one, add(one, exponential(sub(zero, load(rows, (i, s)))))))
+        store(rows, (2, s), exponential(mul(splat(rows.dtype.type(-rate)), load(rows, (1, s)))))
 
 
 @compiled
@@ -123,7 +149,7 @@ def foresee(
     """
     wide, two, one = start.shape[1], 2 * width + 2, splat(start.dtype.type(1.0))
     batch, heads = valid.shape[1], bias.shape[0]
-    c, q, k, norms, p, gates, aim, bend, read = out
+    c, q, k, norms, p, gates, aim, bend, read, logits = out
     for s in range(count):
         row = ((now + s) * batch + b) * 3 * heads + h
         norms[s, 1] = unit(mixed, row + heads, 0, width, q, s)
@@ -133,11 +159,12 @@ def foresee(
             c[s, :] = 0.0
     answers(size, anchored, c, 0, count, (0, padded(two)), p)
     for s in range(count):
+        logits[0, s], logits[1, s] = p[s, two - 2] + bias[h, 0], p[s, two - 1] + bias[h, 1]
+    open_gates(logits, count, rate[h])
+    for s in range(count):
         if valid[now + s, b]:
             norms[s, 2] = unit(p, s, 0, width, k, s)
-            gates[s, 0] = 1.0 / (1.0 + math.exp(-(p[s, two - 2] + bias[h, 0])))
-            gates[s, 1] = 1.0 / (1.0 + math.exp(-(p[s, two - 1] + bias[h, 1])))
-            gates[s, 2] = math.exp(-rate[h] * gates[s, 1])
+            gates[s, 0], gates[s, 1], gates[s, 2] = logits[0, s], logits[1, s], logits[2, s]
         else:
             k[s, :] = 0.0
             gates[s, 0], gates[s, 1], gates[s, 2] = 0.0, 0.0, 1.0

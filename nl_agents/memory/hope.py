@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from nl_agents.memory.base import CLOCK, MemoryCore
 from nl_agents.memory.clocks import run_by_clock
 from nl_agents.memory.continuum import ActTimeLevel, ActTimeState, LearnerTimeLevel
+from nl_agents.memory.form import hope_act
 from nl_agents.memory.self_modifying import SelfModifyingMemory, SelfModifyingState
+from nl_agents.memory.views import KeptViews
 from nl_agents.types import LevelInfo
 
 
@@ -75,6 +77,7 @@ class HopeCore(MemoryCore):
         hidden = int(expansion * width)
         self.slow = nn.ModuleList(LearnerTimeLevel(width, hidden, period) for period in slow_periods)
         self.norm_out = nn.LayerNorm(width)
+        self.views: KeptViews[Any] = KeptViews()
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> HopeState:
         """Returns newborn memories for ``batch_size`` streams."""
@@ -115,6 +118,9 @@ class HopeCore(MemoryCore):
         if phase is None:
             return super().act(x, state, is_first, is_valid, last_action, phase)
         self.check(x, state, is_first)
+        if hope_act is not None and hope_act.serves(self, x):
+            stepped: tuple[Tensor, HopeState] = hope_act.step(self, x, state, is_first, is_valid, last_action, phase)
+            return stepped
         return self._run(x, state, is_first, is_valid, last_action, phase, acting=True)
 
     def _run(

@@ -175,6 +175,55 @@ def root(typing: Any, a: Any) -> Any:
 
 
 @builtin
+def largest(typing: Any, a: Any, b: Any) -> Any:
+    """The larger ones, number by number; b where a is NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
+
+    return a(a, b), generate
+
+
+@builtin
+def exponential(typing: Any, a: Any) -> Any:
+    """Exponentials, to about one unit in the last place: 2^n times a Taylor sum on -ln(2)/2 .. ln(2)/2.
+
+    Ln(2) is taken off in two parts, the first of so few digits that n times it is exact. Arguments beyond what the
+    dtype can hold count as the nearest that it can; NaN stays NaN.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits, kind = a.dtype.bitwidth, vector(a.dtype)
+        digits, bias, terms, edge = (23, 127, 8, 87.0) if bits == 32 else (52, 1023, 14, 708.0)
+        whole = ir.VectorType(ir.IntType(bits), LANES)
+
+        def filled(number: float) -> Any:
+            return ir.Constant(kind, [number] * LANES)
+
+        def call(name: str, *operands: Any) -> Any:
+            head = ir.FunctionType(kind, [kind] * len(operands))
+            function = cgutils.get_or_insert_function(builder.module, head, f"llvm.{name}.v{LANES}f{bits}")
+            return builder.call(function, operands)
+
+        x = call("maxnum", call("minnum", arguments[0], filled(edge)), filled(-edge))
+        n = call("rint", builder.fmul(x, filled(1.0 / math.log(2.0))))
+        high, low = (0.693359375, -2.1219444005469059e-4) if bits == 32 else (0.693145751953125, 1.4286068203094173e-6)
+        plain = {"flags": ("nsz",)}  # where no flags stand numba adds those that let sums be taken in another order
+        rest = builder.fsub(x, builder.fmul(n, filled(high), **plain), **plain)
+        rest = builder.fsub(rest, builder.fmul(n, filled(low), **plain), **plain)
+        result = filled(1.0 / math.factorial(terms - 1))
+        for power in range(terms - 2, -1, -1):
+            product = builder.fmul(result, rest, flags=("contract",))
+            result = builder.fadd(product, filled(1.0 / math.factorial(power)), flags=("contract",))
+        raised = builder.add(builder.fptosi(n, whole), ir.Constant(whole, [bias] * LANES))
+        power_of_two = builder.bitcast(builder.shl(raised, ir.Constant(whole, [digits] * LANES)), kind)
+        result = builder.fmul(result, power_of_two)
+        return builder.select(builder.fcmp_unordered("uno", arguments[0], arguments[0]), arguments[0], result)
+
+    return a(a), generate
+
+
+@builtin
 def total(typing: Any, a: Any) -> Any:
     """Sum of the 16 numbers."""
 
@@ -197,12 +246,18 @@ def padded(size: int) -> int:
 @compiled
 def unit(rows: Any, n: int, place: int, count: int, out: Any, s: int) -> float:
     """Writes out[s] = x / |x| for the ``count`` numbers x from rows[n, place] on; returns |x|, at least 1e-6."""
-    square = rows[n, place] * rows[n, place]
-    for j in range(1, count):
+    whole = count // LANES * LANES
+    squares = splat(rows.dtype.type(0.0))
+    for j in range(0, whole, LANES):
+        squares = fma(load(rows, (n, place + j)), load(rows, (n, place + j)), squares)
+    square = total(squares)
+    for j in range(whole, count):
         square += rows[n, place + j] * rows[n, place + j]
     norm = max(math.sqrt(square), 1e-6)
     scale = out.dtype.type(1.0 / norm)
-    for j in range(count):
+    for j in range(0, whole, LANES):
+        store(out, (s, j), mul(splat(scale), load(rows, (n, place + j))))
+    for j in range(whole, count):
         out[s, j] = rows[n, place + j] * scale
     return norm
 
@@ -210,9 +265,16 @@ def unit(rows: Any, n: int, place: int, count: int, out: Any, s: int) -> float:
 @compiled
 def unit_adjoint(found: Any, s: int, norm: float, grad: Any, i: int, count: int, out: Any, n: int) -> None:
     """Writes out[n] = the gradient with respect to what ``unit`` made found[s], from that of found[s], grad[i]."""
-    along = found[s, 0] * grad[i, 0]
-    for j in range(1, count):
+    whole = count // LANES * LANES
+    products = splat(found.dtype.type(0.0))
+    for j in range(0, whole, LANES):
+        products = fma(load(found, (s, j)), load(grad, (i, j)), products)
+    along = total(products)
+    for j in range(whole, count):
         along += found[s, j] * grad[i, j]
     scale = found.dtype.type(1.0 / norm)
-    for j in range(count):
+    for j in range(0, whole, LANES):
+        straight = sub(load(grad, (i, j)), mul(splat(along), load(found, (s, j))))
+        store(out, (n, j), mul(splat(scale), straight))
+    for j in range(whole, count):
         out[n, j] = (grad[i, j] - found[s, j] * along) * scale

@@ -51,10 +51,12 @@ def _spread(builder: Any, number: Any, dtype: Any) -> Any:
     return builder.shuffle_vector(one, empty, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
 
 
-def _number(context: Any, builder: Any, kind: Any, array: Any, index_type: Any, index: Any, step: int) -> Any:
-    """The number ``step`` places behind array[index], in all 16 lanes."""
+def _number(
+    context: Any, builder: Any, kind: Any, array: Any, index_type: Any, index: Any, step: int, axis: int = -1
+) -> Any:
+    """The number ``step`` places behind array[index] along an axis, in all 16 lanes."""
     places = cgutils.unpack_tuple(builder, index, len(index_type))
-    places[-1] = builder.add(places[-1], ir.Constant(places[-1].type, step))
+    places[axis] = builder.add(places[axis], ir.Constant(places[axis].type, step))
     view = context.make_array(kind)(context, builder, array)
     shape = cgutils.unpack_tuple(builder, view.shape, kind.ndim)
     strides = cgutils.unpack_tuple(builder, view.strides, kind.ndim)
@@ -148,6 +150,21 @@ def pushed(typing: Any, value: Any, numbers: Any, index: Any, lanes: Any) -> Any
         result = arguments[0]
         for row in range(value.count):
             number = _number(context, builder, numbers, arguments[1], index, arguments[2], row)
+            moved = _times(builder, number, arguments[3], builder.extract_value(arguments[0], row))
+            result = builder.insert_value(result, moved, row)
+        return result
+
+    return value(value, numbers, index, lanes), generate
+
+
+@builtin
+def weighed(typing: Any, value: Any, numbers: Any, index: Any, lanes: Any) -> Any:
+    """``weighed(tile, numbers, (..., i, j), v)``: the tile with numbers[..., i + r, j] * v added to row r."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        result = arguments[0]
+        for row in range(value.count):
+            number = _number(context, builder, numbers, arguments[1], index, arguments[2], row, axis=-2)
             moved = _times(builder, number, arguments[3], builder.extract_value(arguments[0], row))
             result = builder.insert_value(result, moved, row)
         return result

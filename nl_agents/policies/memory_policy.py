@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.form import load_compiled
+from nl_agents.memory.views import KeptViews
 from nl_agents.policies.actions import ActionSpec
 from nl_agents.policies.observations import ObservationCodec
+from nl_agents.policies.steps import PolicyInput as PolicyInput
+from nl_agents.policies.steps import PolicyOutput as PolicyOutput
 
-
-class PolicyInput(NamedTuple):
-    """What the policy is shown at each step, time first. ``is_valid`` False: a dummy step, see MemoryCore."""
-
-    rows: Tensor  # [T, B, N] packed raw observations
-    last_action: Tensor  # [T, B, A] features of the last action taken (carried over episode starts)
-    last_reward: Tensor  # [T, B] the reward it brought
-    is_first: Tensor  # [T, B] bool
-    is_valid: Tensor  # [T, B] bool
-
-
-class PolicyOutput(NamedTuple):
-    """What the heads say. Values are in units of the return scale."""
-
-    parameters: Tensor  # [T, B, P] of the action distribution
-    values: Tensor  # [T, B]
-    readout: Tensor  # [T, B, D] what the heads saw
-    features: Tensor  # [T, B, F] encoded observation features, targets of the prediction loss
+policy_act = load_compiled("nl_agents.policies.policy_act")
 
 
 class MemoryPolicy(nn.Module):
@@ -84,6 +71,7 @@ class MemoryPolicy(nn.Module):
             self.predictor = nn.Sequential(
                 nn.Linear(width + actions.size, hidden), nn.SiLU(), nn.Linear(hidden, codec.feature_size + 1)
             )
+        self.views: KeptViews[Any] = KeptViews()
         self.register_buffer("mean", torch.zeros(codec.vector_size))
         self.register_buffer("scale", torch.ones(codec.vector_size))
         self.register_buffer("change_scale", torch.ones(codec.feature_size))
@@ -97,6 +85,9 @@ class MemoryPolicy(nn.Module):
     @torch.no_grad()
     def act(self, given: PolicyInput, state: Any, phase: int | None = None) -> tuple[PolicyOutput, Any]:
         """The same for who acts: no gradients, and ``state`` is given away (``MemoryCore.act``)."""
+        if policy_act is not None and policy_act.serves(self, given):
+            acted: tuple[PolicyOutput, Any] = policy_act.act(self, given, state, phase)
+            return acted
         return self._run(self.core.act, given, state, phase)
 
     def _run(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nl_agents.memory import MemoryCore, continuum, self_modifying
+from nl_agents.memory import MemoryCore, continuum, hope, self_modifying
 from tests.memory.cores import VARIANTS, build
 
 
@@ -33,6 +33,7 @@ def portable(monkeypatch: pytest.MonkeyPatch) -> None:
     """No compiled forms."""
     for module in (self_modifying, continuum):
         monkeypatch.setattr(module, "compiled", None)
+    monkeypatch.setattr(hope, "hope_act", None)
 
 
 @pytest.fixture(params=VARIANTS)

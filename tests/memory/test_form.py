@@ -11,15 +11,16 @@ import pytest
 from nl_agents.memory import form
 
 numba = pytest.importorskip("numba")
+NAME = "nl_agents.memory.compiled"
 
 
 def test_numba_gives_the_compiled_form() -> None:
-    assert form.load_compiled() is importlib.import_module("nl_agents.memory.compiled")
+    assert form.load_compiled(NAME) is importlib.import_module(NAME)
 
 
 def test_without_numba_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert form.load_compiled() is None
+    assert form.load_compiled(NAME) is None
 
 
 def test_a_numba_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +31,7 @@ def test_a_numba_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.warns(
         UserWarning, match=r"numba does not load \(Numba needs an older NumPy\): memories run uncompiled"
     ):
-        assert form.load_compiled() is None
+        assert form.load_compiled(NAME) is None
 
 
 def test_without_a_folder_for_its_cache_numba_compiles_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

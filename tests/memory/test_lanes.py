@@ -10,7 +10,21 @@ import pytest
 numba = pytest.importorskip("numba")
 
 from nl_agents.memory import lanes  # noqa: E402
-from nl_agents.memory.lanes import LANES, add, compiled, div, fma, load, mul, root, splat, store, total  # noqa: E402
+from nl_agents.memory.lanes import (  # noqa: E402
+    LANES,
+    add,
+    compiled,
+    div,
+    exponential,
+    fma,
+    largest,
+    load,
+    mul,
+    root,
+    splat,
+    store,
+    total,
+)  # fmt: skip
 
 
 @compiled
@@ -44,6 +58,43 @@ def test_a_nan_stays_one() -> None:
     _every_operation(matrix, 0.5, out, sums)
     assert np.isnan(sums[0])
     assert [np.flatnonzero(np.isnan(row)).tolist() for row in out] == [[2], [3], [4], [5], [6]]
+
+
+@compiled
+def _exponentials(numbers: Any, out: Any) -> None:
+    for n in range(0, len(numbers), LANES):
+        store(out, (n,), exponential(load(numbers, (n,))))
+
+
+@pytest.mark.parametrize(("dtype", "edge"), [(np.float32, 86.9), (np.float64, 707.9)])
+def test_exponentials_are_right_to_three_units_in_the_last_place(dtype: Any, edge: float) -> None:
+    numbers = np.concatenate((np.linspace(-edge, edge, 4096), np.linspace(-1, 1, 4096))).astype(dtype)
+    out = np.empty_like(numbers)
+    _exponentials(numbers, out)
+    exact = np.exp(numbers.astype(np.longdouble))
+    assert float(np.abs(out / exact - 1).max()) < 3 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exponentials_beyond_the_range_are_finite_and_nan_stays_nan(dtype: Any) -> None:
+    numbers = np.zeros(LANES, dtype)
+    numbers[:5] = np.nan, np.inf, -np.inf, 1e30, -1e30
+    out = np.empty_like(numbers)
+    _exponentials(numbers, out)
+    assert np.isnan(out[0]) and np.isfinite(out[1:]).all()
+    assert out[1] == out[3] > 1e37 and 0.0 <= out[2] == out[4] < 1e-37 and (out[5:] == 1.0).all()
+
+
+@compiled
+def _larger(a: Any, b: Any, out: Any) -> None:
+    store(out, (0,), largest(load(a, (0,)), load(b, (0,))))
+
+
+def test_largest_takes_the_second_where_the_first_is_nan() -> None:
+    a, b, out = np.linspace(-1, 1, LANES), np.zeros(LANES), np.empty(LANES)
+    a[3] = np.nan
+    _larger(a, b, out)
+    np.testing.assert_array_equal(out, np.where(a > 0, a, 0.0))
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1, 16), (16, 16), (17, 32), (50, 64)])

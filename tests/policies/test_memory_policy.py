@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nl_agents import agents, envs
-from nl_agents.policies import MemoryPolicy
+from nl_agents.policies import MemoryPolicy, memory_policy
 from nl_agents.policies.memory_policy import PolicyOutput
 from nl_agents.training import Agent
 from tests.training.small import small_config
@@ -114,3 +114,29 @@ def test_a_policy_without_prediction_head_says_so() -> None:
     assert agent.policy.predictor is None
     with pytest.raises(AssertionError, match="built without a prediction head"):
         agent.policy.predict_next(torch.zeros(1, 16), torch.zeros(1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("sequence", ["cartpole-flip:demo", "minigrid-recurring:demo"])
+@pytest.mark.parametrize("inputs", ["all", "observation"])
+@pytest.mark.parametrize("core", ["hope", "lstm"])
+def test_the_compiled_act_step_says_what_forward_says(core: str, inputs: str, sequence: str) -> None:
+    policy_act = memory_policy.policy_act
+    if policy_act is None:
+        pytest.skip("numba is missing")
+    agent = newborn(core, sequence)
+    if inputs == "observation":
+        agent.policy = MemoryPolicy(agent.policy.codec, agent.policy.actions, agent.policy.core, inputs)
+    policy, actor = agent.policy, agent.actor
+    assert actor is not None
+    rollout, _ = actor.collect()
+    for parameter in policy.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    state = policy.core.unpack(rollout.state)
+    for t in range(5):
+        given = memory_policy.PolicyInput(*(block[t : t + 1] for block in rollout.inputs()))
+        assert policy_act.serves(policy, given)
+        with torch.no_grad():
+            expected, after = policy(given, state, t)
+        said, state = policy.act(given, type(state)(*(leaf.clone() for leaf in state)), t)
+        for one, other in zip((*said, *state), (*expected, *after), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
