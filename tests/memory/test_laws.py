@@ -24,6 +24,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cms-independent": ("cms", {"periods": (5, 1), "size": 3, "variant": "independent", "reduction": "sum"}),
     "cms-episode": ("cms", {"periods": (3, 6), "size": 3, "variant": "nested", "scope": "episode", "radius": 0.5}),
     "gated-delta": ("gated-delta", {"heads": 2, "scope": "split"}),
+    "gated-delta-reflecting": ("gated-delta", {"heads": 2, "scope": "split", "step_limit": 2.0}),
     "self-modifying": ("self-modifying", {**SMALL, "chunk": 4}),
     "self-modifying-exact-episode": ("self-modifying", {**SMALL, "scope": "episode", "chunk": 1}),
     "self-modifying-plain-episode": (
