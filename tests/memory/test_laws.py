@@ -18,6 +18,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hope": ("hope", {"heads": 2, "key_size": 4, "chunk": 4, "level_period": 8}),
     "hope-portable": ("hope", {"heads": 2, "key_size": 4, "chunk": 4, "level_period": 8}),
     "hope-step": ("hope", {"heads": 2, "key_size": 4, "chunk": 1, "level_period": 3}),
+    "hope-reflecting": ("hope", {"heads": 2, "key_size": 4, "chunk": 4, "level_period": 8, "step_limit": 2.0}),
     "hope-episode": ("hope", {"heads": 2, "key_size": 4, "chunk": 5, "never_heads": 0, "level_period": 5}),
     "cms": ("cms", {"periods": (2, 6), "size": 3}),
     "cms-nested": ("cms", {"periods": (2, 4, 8), "size": 3, "variant": "nested", "scope": "split"}),
