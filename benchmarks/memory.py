@@ -49,7 +49,10 @@ class Options(Settings):
     cores: tuple[str, ...] = (
         "hope",
         "hope:chunk=1",
+        "hope:chunk=1,step_limit=2",
+        "hope:chunk=1,retention=(1.5,5.0)",
         "gated-delta",
+        "gated-delta:step_limit=2",
         "gated-delta:heads=1",
         "lstm:scope=never",
         "lstm",

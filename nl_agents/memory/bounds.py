@@ -67,8 +67,10 @@ def _reach(weight: Tensor, bias: Tensor, length: float) -> Tensor:
 def _hope(core: HopeCore, steps: int, largest_input: float) -> dict[str, float]:
     memory, level = core.memory, core.fast
     target = 1.0 + float((memory.memory_0 + memory.residual).norm(dim=2).max())
-    holds = float(memory.log_tau.min().exp()) >= 2.0 / math.log(1.5)  # alpha >= 2/3
-    written = target * math.sqrt(4.0 / 3.0 * steps) if holds else math.inf
+    is_slow = float(memory.log_tau.min().exp()) >= 2.0 / math.log(1.5)  # alpha >= 2/3
+    written = target * (math.sqrt(4.0 / 3.0 * steps) if is_slow else steps)  # |alpha I - beta k k^T| <= 1 all the same
+    if memory.step_limit > 1.0:
+        written = target * math.sqrt(steps)  # beta fades with alpha and takes a share of the target (``delta_scan``)
     keep = math.exp(-level.period * math.exp(-float(level.log_tau)))
     row = 1.0 + float(level.memory_0.norm(dim=1).max())
     deviation = row * math.sqrt(4.0 / 3.0 / (1.0 - keep**2)) if keep >= 2.0 / 3.0 else math.inf
@@ -112,6 +114,9 @@ def _gated_delta(core: GatedDeltaCore, steps: int, largest_input: float) -> dict
     width, heads, length = core.width, core.heads, _normal(core.norm)
     values = _reach(core.mix.weight[2 * width : 3 * width], core.mix.bias[2 * width : 3 * width], length)
     keep = _decay(core, slice(4 * width + heads, 4 * width + 2 * heads), length)
+    if core.step_limit > 1.0:  # values may add up in step
+        longest = steps if keep == 1.0 else min(steps, 1.0 / (1.0 - keep))
+        return {"memory": core.step_limit * float(values.max()) * longest}
     longest = steps if keep == 1.0 else min(steps, 1.0 / (1.0 - keep**2))
     return {"memory": float(values.max()) * math.sqrt(longest)}
 

@@ -13,12 +13,19 @@ from nl_agents.memory import delta_adjoint, delta_kernel, level_kernel
 
 
 def _memory_numbers(
-    mixed: Tensor, memory_0: Tensor, residual: Tensor, bias: Tensor, log_tau: Tensor
+    step_limit: float, mixed: Tensor, memory_0: Tensor, residual: Tensor, bias: Tensor, log_tau: Tensor
 ) -> tuple[Any, ...]:
-    """The kernel's number arguments: K of them, mixed, base [H, K, R], bias and rate."""
+    """The kernel's number arguments: K of them, mixed, base [H, K, R], bias, rate and the largest step."""
     base = np.ascontiguousarray((memory_0.detach().numpy() + residual.numpy()).transpose(0, 2, 1))
     size = (0,) * (-(-base.shape[1] // 8) * 8)  # the kernels' loops know how long it is when they are compiled
-    return size, mixed.detach().numpy(), base, bias.detach().numpy(), 2.0 * np.exp(-log_tau.detach().numpy())
+    return (
+        size,
+        mixed.detach().numpy(),
+        base,
+        bias.detach().numpy(),
+        2.0 * np.exp(-log_tau.detach().numpy()),
+        step_limit,
+    )
 
 
 def _level_scalars(log_tau: Tensor, rate_logit: Tensor, period: int) -> tuple[float, float]:
@@ -34,6 +41,7 @@ def act_memory(
     anchor: Tensor,
     flags: tuple[Tensor, ...],
     clock: tuple[int, int],
+    step_limit: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``CompiledMemory`` without gradients, on states that are given away: contiguous ones are changed in place."""
     mixed, delta, anchor = mixed.contiguous(), delta.contiguous(), anchor.contiguous()
@@ -41,7 +49,7 @@ def act_memory(
     clears, *when = (flag.contiguous().numpy() for flag in flags)
     memories = (delta.numpy(), anchor.numpy())
     numbers, kept = (
-        _memory_numbers(mixed, *weights),
+        _memory_numbers(step_limit, mixed, *weights),
         np.empty((*delta.shape[:2], 0, *delta.shape[2:]), memories[0].dtype),
     )
     delta_kernel.run(*numbers, clears, *memories, *when, *clock, out.numpy(), *memories, kept)
@@ -91,11 +99,12 @@ class CompiledMemory(torch.autograd.Function):
         is_valid: Tensor,  # [T, B] bool
         period: int,
         phase: int,
+        step_limit: float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         mixed, delta, anchor = mixed.contiguous(), delta.contiguous(), anchor.contiguous()
         steps, batch, _, heads, width = mixed.shape
         flags = (clears.numpy(), is_first.contiguous().numpy(), is_valid.contiguous().numpy())
-        numbers = _memory_numbers(mixed, memory_0, residual, bias, log_tau)
+        numbers = _memory_numbers(step_limit, mixed, memory_0, residual, bias, log_tau)
         before = (delta.detach().numpy(), anchor.detach().numpy())
         out = mixed.new_empty(steps, batch, heads, width)
         after = (torch.empty_like(delta), torch.empty_like(anchor))
@@ -137,7 +146,7 @@ class CompiledMemory(torch.autograd.Function):
         )
         grad_memory = torch.from_numpy(np.ascontiguousarray(grad_base.transpose(0, 2, 1)))
         grad_tau = torch.from_numpy(-grad_rate * numbers[4])
-        return (grad_mixed, grad_memory, None, grad_bias, grad_tau, grad_delta, grad_anchor, *(None,) * 5)
+        return (grad_mixed, grad_memory, None, grad_bias, grad_tau, grad_delta, grad_anchor, *(None,) * 6)
 
 
 class CompiledLevel(torch.autograd.Function):

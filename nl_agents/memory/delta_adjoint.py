@@ -156,6 +156,20 @@ def _add_products(size: Rows, x: Array, place: int, y: Array, count: int, column
 
 
 @compiled
+def _reflect(told: Steps, grads: Gradients, s: int, limit: float, place: int) -> None:
+    """Gradient of the step gate where steps may reflect, beta = alpha limit sigma with a share of the target.
+
+    Adds to retention's what comes from beta. share = 2 / (limit sigma) - 1 falls by 1 + share a unit of log sigma.
+    """
+    flow, share = grads.scalars[s, 1] * told.gates[s, 0], told.gates[s, 3]  # of log beta
+    grads.scalars[s, 0] += flow
+    if share < 1.0:
+        for r in range(told.target.shape[1]):
+            flow += grads.expected[s, r] * told.target[s, r] * (1.0 + share)  # expected holds minus the target's
+    grads.p[s, place] = flow * (1.0 - told.gates[s, 0] / (told.gates[s, 2] * limit))
+
+
+@compiled
 def _settle(
     size: Rows,
     width: int,
@@ -167,6 +181,7 @@ def _settle(
     given: Array,
     lent: Array,
     rate: float,
+    limit: float,
     grad_bias: Array,
 ) -> float:
     """All of a piece's gradients that no step waits for.
@@ -188,7 +203,10 @@ def _settle(
         unit_adjoint(told.k, s, told.norms[s, 2], grads.key, s, width, p, s)
         for j in range(width):
             p[s, width + j] = grads.value[s, j]
-        p[s, two - 2] = grads.scalars[s, 1] * gates[s, 0] * (1.0 - gates[s, 0])
+        if limit > 1.0:
+            _reflect(told, grads, s, limit, two - 2)
+        else:
+            p[s, two - 2] = grads.scalars[s, 1] * gates[s, 0] * (1.0 - gates[s, 0] / limit)
         p[s, two - 1] = -grads.scalars[s, 0] * rate * gates[s, 1] * (1.0 - gates[s, 1])
         grad_bias[0] += p[s, two - 2]
         grad_bias[1] += p[s, two - 1]
@@ -205,6 +223,7 @@ def run_adjoint(
     base: Array,
     bias: Array,
     rate: Array,
+    limit: float,
     clears: Array,
     delta: Array,
     anchor: Array,
@@ -265,14 +284,14 @@ def run_adjoint(
                     anchored[:, :] = path[0]
                 add_into(start, anchored, anchored)
                 _turn(anchored, turned[1])
-                foresee(size, mixed_rows, width, valid, bias, rate, b, h, now, count, start, anchored, told)
+                foresee(size, mixed_rows, width, valid, bias, rate, limit, b, h, now, count, start, anchored, told)
                 _rewrite(size, path, count, told, error)
                 for s in range(count):
                     for j in range(width):
                         grads.read[s, 2 * width + 2 + j] = grad_out[now + s, b, h, j]
                 _recur(size, path, count, told, error, grown, reads, grads)
                 grad_rate[h] += _settle(
-                    size, width, count, turned, told, grads, reads, given, lent, rate[h], grad_bias[h]
+                    size, width, count, turned, told, grads, reads, given, lent, rate[h], limit, grad_bias[h]
                 )
                 for s in range(count):
                     row = ((now + s) * batch + b) * 3 * heads + h

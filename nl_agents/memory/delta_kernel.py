@@ -81,10 +81,11 @@ class Steps(NamedTuple):
     k: Array  # [*, K] key, of unit length; 0 where a step is invalid
     norms: Array  # [*, 3] lengths of the three before
     p: Array  # [*, wide] rows of key, value and gates, as the anchored matrices answer the input
-    gates: Array  # [*, 3] step size, sigmoid of the retention gate, retention; 0, 0, 1 where a step is invalid
+    gates: Array  # [*, 4] step size, sigmoid of the retention gate, retention, the target's share; 0, 0, 1, 1: invalid
     aim: Array  # [*, wide] target less what the meta-learned matrices expect at the key
     bend: Array  # [*, wide] slope of the target
     read: Array  # [*, wide] what the meta-learned matrices answer the query, then what the memory answers
+    target: Array  # [*, wide] the whole target; filled only where steps may reflect
     logits: Array  # [3, padded *] the gates on their way, steps side by side
 
 
@@ -92,10 +93,10 @@ class Steps(NamedTuple):
 def room(like: Array, steps: int) -> Steps:
     """Makes room for some steps on matrices ``like`` [K, wide]."""
     height, wide, dtype = like.shape[0], like.shape[1], like.dtype
-    narrow, broad = np.zeros((3, steps, height), dtype), np.zeros((4, steps, wide), dtype)
-    norms, gates = np.ones((steps, 3), dtype), np.empty((steps, 3), dtype)
-    logits = np.zeros((3, padded(steps)), dtype)
-    return Steps(narrow[0], narrow[1], narrow[2], norms, broad[0], gates, broad[1], broad[2], broad[3], logits)
+    narrow, broad = np.zeros((3, steps, height), dtype), np.zeros((5, steps, wide), dtype)
+    norms, gates, logits = np.ones((steps, 3), dtype), np.ones((steps, 4), dtype), np.zeros((3, padded(steps)), dtype)
+    blocks = broad[0], gates, broad[1], broad[2], broad[3], broad[4], logits
+    return Steps(narrow[0], narrow[1], narrow[2], norms, *blocks)
 
 
 @compiled
@@ -134,6 +135,7 @@ def foresee(
     valid: Array,
     bias: Array,
     rate: Array,
+    limit: float,
     b: int,
     h: int,
     now: int,
@@ -144,12 +146,13 @@ def foresee(
 ) -> None:
     """Fills the rows of a piece's ``count`` steps from step ``now`` on: all that does not wait for its writes.
 
-    ``mixed`` comes as rows [T * B * 3 * H, K]. The step size is sigmoid(p + bias), the retention
-    exp(-rate sigmoid(p + bias)), the target z / sqrt(1 + z^2) of the value's answer z.
+    ``mixed`` comes as rows [T * B * 3 * H, K]. The step size is limit sigmoid(p + bias), the retention
+    exp(-rate sigmoid(p + bias)), the target z / sqrt(1 + z^2) of the value's answer z. A limit above 1 lets steps
+    reflect (``delta_scan``): retention multiplies the step too, and a share of the target is written.
     """
     wide, two, one = start.shape[1], 2 * width + 2, splat(start.dtype.type(1.0))
     batch, heads = valid.shape[1], bias.shape[0]
-    c, q, k, norms, p, gates, aim, bend, read, logits = out
+    c, q, k, norms, p, gates, aim, bend, read, target, logits = out
     for s in range(count):
         row = ((now + s) * batch + b) * 3 * heads + h
         norms[s, 1] = unit(mixed, row + heads, 0, width, q, s)
@@ -164,18 +167,27 @@ def foresee(
     for s in range(count):
         if valid[now + s, b]:
             norms[s, 2] = unit(p, s, 0, width, k, s)
-            gates[s, 0], gates[s, 1], gates[s, 2] = logits[0, s], logits[1, s], logits[2, s]
+            gates[s, 0], gates[s, 1], gates[s, 2] = limit * logits[0, s], logits[1, s], logits[2, s]
+            if limit > 1.0:
+                gates[s, 3] = min(1.0, 2.0 / gates[s, 0] - 1.0)
+                gates[s, 0] *= gates[s, 2]
         else:
             k[s, :] = 0.0
-            gates[s, 0], gates[s, 1], gates[s, 2] = 0.0, 0.0, 1.0
+            gates[s, 0], gates[s, 1], gates[s, 2], gates[s, 3] = 0.0, 0.0, 1.0, 1.0
     answers(size, anchored, p, width, count, (0, wide), aim)
     answers(size, start, k, 0, count, (0, wide), bend)
     for s in range(count):
         for r in range(0, wide, LANES):
             raw, expected = load(aim, (s, r)), load(bend, (s, r))
             shrink = div(one, root(fma(raw, raw, one)))
-            store(aim, (s, r), sub(mul(raw, shrink), expected))
             store(bend, (s, r), mul(shrink, mul(shrink, shrink)))
+            if limit > 1.0:
+                part, bound = splat(gates[s, 3]), mul(raw, shrink)
+                store(target, (s, r), bound)
+                store(aim, (s, r), sub(mul(part, bound), expected))
+                store(bend, (s, r), mul(part, load(bend, (s, r))))
+            else:
+                store(aim, (s, r), sub(mul(raw, shrink), expected))
     answers(size, start, q, 0, count, (two // LANES * LANES, wide), read)
 
 
@@ -186,6 +198,7 @@ def run(
     base: Array,
     bias: Array,
     rate: Array,
+    limit: float,
     clears: Array,
     delta: Array,
     anchor: Array,
@@ -206,6 +219,7 @@ def run(
         base: [H, K, R] meta-learned matrices.
         bias: [H, 2] of the step and retention gates.
         rate: [H] 2 / tau.
+        limit: largest step size, in (0, 2].
         clears: [H] bool, cleared at episodes.
         delta: [B, H, K, R] running deviation.
         anchor: [B, H, K, R] deviation at the chunk's start.
@@ -240,7 +254,7 @@ def run(
                 if clears[h] and first[now, b] and valid[now, b]:
                     own[:, :], old[:, :] = 0.0, 0.0
                     anchored[:, :] = start
-                foresee(size, mixed_rows, width, valid, bias, rate, b, h, now, count, start, anchored, told)
+                foresee(size, mixed_rows, width, valid, bias, rate, limit, b, h, now, count, start, anchored, told)
                 for r in range(0, wide, LANES):
                     memory = tile(own, (0, r), size)
                     for s in range(count):

@@ -21,6 +21,19 @@ first reset and 0 after it,
 
     (I + diag(beta) D * K K^T) W = diag(beta) (U - e * K Delta_0^T),    O = e * Q Delta_0^T + (D * Q K^T) W_mem.
 
+Steps that reflect. With a largest step L other than 1, beta_t = L sigmoid(..). Beyond 1 a write turns the answer at its
+key round instead of erasing it, M k -> (1 - beta) M k: the negative eigenvalue that finite-state tracking in one linear
+step needs (Grazzi et al. 2024, arXiv 2411.12537). So that nothing grows, L > 1 writes
+
+    Delta_t = alpha_t (M+ - M_0),   M+ = M_t-1 - (beta_t M_t-1 k_t - min(beta_t, 2 - beta_t) vhat_t) k_t^T,
+
+which is the rule above with step alpha_t beta_t and the share min(1, 2 / beta_t - 1) of the target. One write then
+lengthens a row by |row M+|^2 <= |row M|^2 + 1 at most (|vhat| < 1), hence after t writes of retention <= alpha
+
+    |row M_t|^2 <= |row M_0|^2 + min(t, alpha / (1 - alpha)),   and a lone key's answers stay within max(|M_0 k|, 1).
+
+With the whole target, signs that alternate would add 2 a step. Steps beyond 2 grow by themselves: they are refused.
+
 Differs from the paper: retention acts on Delta only; the error is that of the running memory (the paper's
 stale-gradient form diverges for long chunks); targets are bounded, row by row; the step and retention memories are one
 row each.
@@ -61,6 +74,9 @@ class _Saved(NamedTuple):
     key_norm: Tensor  # [N, C, 1]
     v: Tensor  # [N, C, K]
     gate: Tensor  # [N, C, 2] sigmoid of step and retention
+    beta: Tensor  # [N, C, 1] step size, 0 at invalid steps
+    share: Tensor | None  # [N, C, 1] of the target that is written; None where steps cannot reflect
+    target: Tensor | None  # [N, C, R] the target before that; None there too
     slope: Tensor  # [N, C, R] 1 / sqrt(1 + z^2), z = M v
     error: Tensor  # [N, C, R] u - e * K Delta^T
     k_delta: Tensor  # [N, C, R]
@@ -106,6 +122,7 @@ class SelfModifyingScan(torch.autograd.Function):
         valid: Tensor,  # [N, T, 1] float 0/1
         segment: Tensor,  # [N, T] float, number of resets up to and including t
         cut: list[Piece],
+        limit: float = 1.0,  # largest step size, in (0, 2]
     ) -> tuple[Tensor, Tensor, Tensor]:
         heads, _, width = memory_0.shape
         count = c.shape[0]
@@ -126,10 +143,18 @@ class SelfModifyingScan(torch.autograd.Function):
             v = p[..., width : 2 * width]
             gate = torch.sigmoid(p[..., 2 * width :])
             beta = gate[..., :1] * ok
+            if limit != 1.0:
+                beta = limit * beta
             log_alpha = gate[..., 1] * ok[..., 0] * -head_rate
             z = torch.baddbmm(_by_head(v, memory_0), v * head, anchor.mT)
             slope = (z * z).add_(1.0).rsqrt_()
-            error = torch.addcmul(-_by_head(k, memory_0), z, slope)
+            share = target = None
+            if limit > 1.0:
+                share, target = (2.0 / beta - 1.0).clamp_max_(1.0), z * slope
+                beta = beta * log_alpha.exp().unsqueeze(-1)
+                error = torch.addcmul(-_by_head(k, memory_0), target, share)
+            else:
+                error = torch.addcmul(-_by_head(k, memory_0), z, slope)
             decay_sum = log_alpha.cumsum(1)
             decay_prev = decay_sum - log_alpha
             k_delta = torch.bmm(k, delta.mT)
@@ -157,6 +182,9 @@ class SelfModifyingScan(torch.autograd.Function):
                     key_norm,
                     v,
                     gate,
+                    beta,
+                    share,
+                    target,
                     slope,
                     error,
                     k_delta,
@@ -178,7 +206,7 @@ class SelfModifyingScan(torch.autograd.Function):
             anchor = delta if closes else anchor * (seg[:, -1:] == start_segment).unsqueeze(-1).to(c.dtype)
             start_segment = seg[:, -1:]
         ctx.save_for_backward(c, q, memory_0, rate, valid)
-        ctx.saved, ctx.cut = saved, cut
+        ctx.saved, ctx.cut, ctx.limit = saved, cut, limit
         return o, delta, anchor
 
     @staticmethod
@@ -195,7 +223,7 @@ class SelfModifyingScan(torch.autograd.Function):
         grad_rate = torch.zeros_like(head_rate)
         for (start, stop, closes), s in zip(reversed(ctx.cut), reversed(ctx.saved), strict=True):
             go, ok, q_p = grad_o[:, start:stop], valid[:, start:stop], q[:, start:stop]
-            beta = s.gate[..., :1] * ok
+            beta = s.beta
             # the state handed on: Delta' = keep * Delta + (after * W)^T K, and the anchor's copy
             if closes:
                 grad_delta = grad_delta + grad_anchor
@@ -248,8 +276,10 @@ class SelfModifyingScan(torch.autograd.Function):
             grad_delta.baddbmm_(grad_k_delta.mT, s.k)
             # error = vhat - M_0 k (the running part was taken off above)
             grad_k -= _by_head_adjoint(grad_error, memory_0)
-            # vhat = bound(M_0 v + Delta_a v)
+            # vhat = bound(M_0 v + Delta_a v), a share of it where the step reflects
             grad_z = grad_error * s.slope.pow(3)
+            if s.share is not None:
+                grad_z *= s.share
             lifted = s.v * s.head
             grad_v = torch.bmm(grad_z, s.anchor).mul_(s.head)
             grad_v += _by_head_adjoint(grad_z, memory_0)
@@ -262,10 +292,16 @@ class SelfModifyingScan(torch.autograd.Function):
             gp[..., width : 2 * width] = grad_v
             # decay_prev_t sums log alpha over i < t, decay_sum_t over i <= t
             grad_log_alpha = (grad_sum + grad_prev).flip(1).cumsum(1).flip(1) - grad_prev
+            slope = s.gate * (1 - s.gate)
+            if s.share is not None and s.target is not None:  # beta = alpha limit sigma, share = 2 / (limit sigma) - 1
+                flow = grad_beta * beta  # of log beta
+                grad_log_alpha += flow[..., 0]
+                fall = (grad_error * s.target).sum(-1, keepdim=True) * (1 + s.share) * (s.share < 1)
+                gp[..., 2 * width] = ((flow - fall) * ok * (1 - s.gate[..., :1]))[..., 0]
+            else:
+                gp[..., 2 * width] = (grad_beta * ok)[..., 0] * slope[..., 0] * ctx.limit
             grad_log_alpha *= ok[..., 0]
             grad_rate -= (grad_log_alpha * s.gate[..., 1]).sum(1, keepdim=True)
-            slope = s.gate * (1 - s.gate)
-            gp[..., 2 * width] = (grad_beta * ok)[..., 0] * slope[..., 0]
             gp[..., 2 * width + 1] = grad_log_alpha * -head_rate * slope[..., 1]
             c_p = c[:, start:stop] * s.head
             grad_c[:, start:stop] = torch.bmm(gp, s.anchor[:, :two]).mul_(s.head)
@@ -276,5 +312,5 @@ class SelfModifyingScan(torch.autograd.Function):
         grad_bias = by_head[..., 2 * width :].sum(1)
         return (
             grad_c, grad_q, grad_memory, grad_bias, grad_rate.view(heads, -1).sum(1),
-            grad_delta, grad_anchor, None, None, None,
+            grad_delta, grad_anchor, None, None, None, None,
         )  # fmt: skip

@@ -13,6 +13,11 @@ D_tj = exp(g_t - g_j) for j <= t in one episode, else 0, and e_t = exp(g_t) befo
 f_t = D_Ct and d_C = e_C. Only W and S_C run chunk after chunk; everything else is one batched product over all chunks.
 The form is exact: it does not depend on C, on where sequences are cut, or on resets inside a chunk.
 
+With unit keys the transition alpha (I - beta k k^T) has the eigenvalue alpha (1 - beta) along k. beta = L sigmoid(..)
+with a largest step L of 2 lets it be negative, which parity needs (Grazzi et al. 2024, arXiv 2411.12537). It never
+stretches what is there, but with L > 1 values may add up in step: rows are bounded by retention alone, to
+L |v| / (1 - alpha).
+
 What is not finite: a step with such features writes nothing and reads nan; a memory that holds such a number reads nan
 until the reset that clears it; gradients stay finite (``sound``).
 """
@@ -50,7 +55,7 @@ class Inputs(NamedTuple):
         query: [N, T, K] unit length.
         key: [N, T, K] unit length.
         value: [N, T, K].
-        strength: [N, T] beta in [0, 1]; 0 where nothing is written.
+        strength: [N, T] beta in [0, 2]; 0 where nothing is written.
         log_retention: [N, T] log alpha <= 0; 0 where nothing is written.
         segment: [N, T] number of resets up to and including t (0 throughout for heads never cleared).
     """
@@ -78,6 +83,7 @@ class GatedDeltaCore(MemoryCore):
         heads: H; ``width`` is a multiple of it and K = width / H.
         chunk: C, steps solved in parallel; no effect on the result.
         retention: shortest and longest initial time constant of a kind of heads (env steps).
+        step_limit: L, largest step size beta, in (0, 2].
     """
 
     state_type = GatedDeltaState
@@ -92,6 +98,7 @@ class GatedDeltaCore(MemoryCore):
         heads: int = 8,
         chunk: int = 32,
         retention: tuple[float, float] = (10.0, 1e5),
+        step_limit: float = 1.0,
     ) -> None:
         super().__init__(input_size, width)
         if scope not in ("episode", "never", "split"):
@@ -102,7 +109,9 @@ class GatedDeltaCore(MemoryCore):
             raise ValueError(f"chunk must be >= 1 env steps, got {chunk}")
         if not 1.0 < retention[0] <= retention[1]:
             raise ValueError(f"retention must be time constants 1 < low <= high in env steps, got {retention}")
-        self.heads, self.key_size, self.chunk = heads, width // heads, chunk
+        if not 0.0 < step_limit <= 2.0:
+            raise ValueError(f"step_limit must lie in (0, 2]: steps beyond 2 grow without bound; got {step_limit}")
+        self.heads, self.key_size, self.chunk, self.step_limit = heads, width // heads, chunk, float(step_limit)
         episode_heads = {"episode": heads, "never": 0, "split": heads // 2}[scope]
         self.register_buffer("clears", torch.arange(heads) < episode_heads, persistent=False)
         self.embed = nn.Linear(input_size, width)
@@ -154,7 +163,8 @@ class GatedDeltaCore(MemoryCore):
         query, key, value = parts.reshape(3, batch * heads, steps, size).unbind(0)
         gates = mixed[..., 4 * width :].view(steps, batch, 2, heads).permute(2, 1, 3, 0).sigmoid()  # [2, B, H, T]
         gates = gates * writes.T.unsqueeze(1)
-        strength, log_retention = gates[0], gates[1] * (-2.0 * torch.exp(-self.log_tau))[:, None]
+        strength = gates[0] * self.step_limit
+        log_retention = gates[1] * (-2.0 * torch.exp(-self.log_tau))[:, None]
         segment = resets.cumsum(0).T.unsqueeze(1) * self.clears[:, None]  # [B, H, T]
         flat = (part.reshape(batch * heads, steps) for part in (strength, log_retention, segment))
         return Inputs(F.normalize(query, dim=-1, eps=1e-6), F.normalize(key, dim=-1, eps=1e-6), value, *flat)

@@ -30,6 +30,10 @@ def head_step(
     target = z / torch.sqrt(1.0 + z.square())
     running = matrix_0 + delta
     read = (running @ q)[2 * size + 2 :]
+    step = memory.step_limit * step
+    if memory.step_limit > 1.0:  # steps that may reflect: all of the written memory fades, not only what it was
+        written = running - torch.outer(step * (running @ k) - torch.minimum(step, 2.0 - step) * target, k)
+        return read, alpha * (written - matrix_0)
     return read, alpha * delta - step * torch.outer(running @ k - target, k)
 
 

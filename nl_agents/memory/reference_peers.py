@@ -68,7 +68,7 @@ def gated_delta_reference(
         for h in range(heads):
             q, k, v = (mixed[part * width + h * size : part * width + (h + 1) * size] for part in range(3))
             q, k = q / q.norm(), k / k.norm()
-            beta, gate = mixed[4 * width + h].sigmoid(), mixed[4 * width + heads + h].sigmoid()
+            beta, gate = core.step_limit * mixed[4 * width + h].sigmoid(), mixed[4 * width + heads + h].sigmoid()
             alpha = torch.exp(-2.0 / core.log_tau[h].exp() * gate)
             s = memory[b][h]
             if valid:

@@ -47,6 +47,7 @@ class SelfModifyingMemory(nn.Module):
         chunk: int = 32,
         never_heads: int | None = None,
         retention: tuple[float, float] = (10.0, 1e5),
+        step_limit: float = 1.0,
     ) -> None:
         super().__init__()
         never_heads = heads - heads // 2 if never_heads is None else never_heads
@@ -56,7 +57,9 @@ class SelfModifyingMemory(nn.Module):
             raise ValueError(f"chunk must be an integer >= 1 (env steps), got {chunk}")
         if not 1.0 < retention[0] <= retention[1]:
             raise ValueError(f"retention must be two time constants 1 < low <= high in env steps, got {retention}")
-        self.heads, self.key_size, self.chunk = heads, key_size, chunk
+        if not 0.0 < step_limit <= 2.0:
+            raise ValueError(f"step_limit must lie in (0, 2]: steps beyond 2 grow without bound; got {step_limit}")
+        self.heads, self.key_size, self.chunk, self.step_limit = heads, key_size, chunk, float(step_limit)
         self.never_heads, self.rows = never_heads, 3 * key_size + 2
         self.mix = nn.Linear(width, 3 * heads * key_size)
         self.out = nn.Linear(heads * key_size, width)
@@ -103,10 +106,12 @@ class SelfModifyingMemory(nn.Module):
             weights = (self.memory_0, self.residual, self.gate_bias, self.log_tau)
             if acting:
                 gate = mixed[:, :, 2].contiguous()
-                read, *memories = compiled.act_memory(mixed, weights, *state, flags, (self.chunk, phase))
+                read, *memories = compiled.act_memory(
+                    mixed, weights, *state, flags, (self.chunk, phase), self.step_limit
+                )
             else:
                 read, gate, *memories = compiled.CompiledMemory.apply(
-                    mixed, *weights, *state, *flags, self.chunk, phase
+                    mixed, *weights, *state, *flags, self.chunk, phase, self.step_limit
                 )
             state = SelfModifyingState(*memories)
         else:
@@ -137,6 +142,7 @@ class SelfModifyingMemory(nn.Module):
             valid,
             self._segments(is_first, is_valid),
             pieces(steps, self.chunk, phase),
+            self.step_limit,
         )
         static = torch.bmm(q.view(heads, -1, width), base[:, 2 * width + 2 :].mT)
         read = (dynamic.view(heads, -1, width) + static).view(heads, batch, steps, width).permute(2, 1, 0, 3)

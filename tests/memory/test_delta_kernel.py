@@ -31,11 +31,14 @@ def _lived(core: SelfModifyingMemory, chunk_start: int) -> list[Tensor]:
     return [*outputs, *torch.autograd.grad(score, wanted)]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("step_limit", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("chunk", [1, 3, 8, 64])
 @pytest.mark.parametrize("key_size", [1, 5, 8, 16, 20, 32])
-def test_both_forms_agree(key_size: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_forms_agree(key_size: int, chunk: int, step_limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    core = SelfModifyingMemory(WIDTH, heads=2, key_size=key_size, chunk=chunk, never_heads=1, retention=(3.0, 50.0))
+    core = SelfModifyingMemory(
+        WIDTH, heads=2, key_size=key_size, chunk=chunk, never_heads=1, retention=(3.0, 50.0), step_limit=step_limit
+    )
     for parameter in core.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     fast = _lived(core, 0 if chunk == 1 else 2)

@@ -24,10 +24,10 @@ def _both_forms(request: pytest.FixtureRequest, double: None) -> None:
     assert request.param == "portable" or self_modifying.compiled is not None, "numba is missing"
 
 
-def make(chunk: int = 4, never: int = 1, period: int = 8, scope: str = "never") -> HopeCore:
+def make(chunk: int = 4, never: int = 1, period: int = 8, scope: str = "never", step_limit: float = 1.0) -> HopeCore:
     core = HopeCore(
         SIZE, WIDTH, ACTIONS, heads=2, key_size=3, chunk=chunk, never_heads=never, retention=(3.0, 50.0),
-        level_period=period, level_size=4, slow_periods=(2, 4),
+        level_period=period, level_size=4, slow_periods=(2, 4), step_limit=step_limit,
     )  # fmt: skip
     core.fast.scope = scope  # type: ignore[assignment]
     for parameter in core.parameters():
@@ -53,14 +53,15 @@ def outcome(y: Tensor, state: HopeState) -> Tensor:
     return sum((leaf * torch.randn(leaf.shape)).sum() for leaf in (y, *state[:-1]))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(("chunk", "never", "period", "scope", "phase"), [
-    (4, 1, 8, "never", 0), (4, 1, 8, "never", 3), (1, 1, 2, "never", 0),
-    (16, 0, 5, "episode", 7), (3, 2, 4, "episode", 2),
+@pytest.mark.parametrize(("chunk", "never", "period", "scope", "phase", "step_limit"), [
+    (4, 1, 8, "never", 0, 1.0), (4, 1, 8, "never", 3, 1.0), (1, 1, 2, "never", 0, 1.0),
+    (16, 0, 5, "episode", 7, 1.0), (3, 2, 4, "episode", 2, 1.0),
+    (4, 1, 8, "never", 3, 2.0), (1, 1, 2, "never", 0, 2.0), (16, 0, 5, "episode", 7, 1.5), (3, 2, 4, "episode", 2, 0.5),
 ])  # fmt: skip
 def test_equals_the_slow_judge_in_values_and_gradients(
-    chunk: int, never: int, period: int, scope: str, phase: int
+    chunk: int, never: int, period: int, scope: str, phase: int, step_limit: float
 ) -> None:
-    core = make(chunk, never, period, scope)
+    core = make(chunk, never, period, scope, step_limit)
     x, is_first, is_valid, action = inputs()
     x.requires_grad_()
     state = HopeState(*(leaf.requires_grad_() for leaf in lived_in(core, phase)[:-1]), torch.full((STREAMS,), phase))
@@ -76,8 +77,9 @@ def test_equals_the_slow_judge_in_values_and_gradients(
         torch.testing.assert_close(zero if fast is None else fast, zero if slow is None else slow, atol=1e-8, rtol=1e-8)
 
 
-def test_scan_gradients_match_finite_differences() -> None:
-    core = make()
+@pytest.mark.parametrize("step_limit", [0.5, 1.0, 2.0])
+def test_scan_gradients_match_finite_differences(step_limit: float) -> None:
+    core = make(step_limit=step_limit)
     x, is_first, is_valid, action = inputs()
     state = lived_in(core, 2)
     names = [name for name, _ in core.named_parameters()]
@@ -148,11 +150,34 @@ def test_a_new_core_is_a_residual_path_around_its_cms() -> None:
         assert torch.equal(level(z), z)
 
 
+@pytest.mark.parametrize("openness", [0.0, 2.0, 20.0])
+@pytest.mark.parametrize("kind", ["constant", "alternating", "random"])
+def test_a_write_that_reflects_lengthens_a_row_by_no_more_than_its_target(kind: str, openness: float) -> None:
+    core = make(chunk=1, step_limit=2.0)
+    size, steps = core.memory.key_size, 60
+    core.memory.gate_bias.data[:, 0] = openness  # at 20 every step is a whole reflection
+    core.memory.memory_0.data[:, size : 2 * size] *= 20.0  # targets close to 1 and -1
+    x = torch.randn(steps, STREAMS, SIZE) if kind == "random" else torch.ones(steps, STREAMS, SIZE)
+    if kind == "alternating":
+        x[::2] = -1.0
+    nothing, state = torch.zeros(1, STREAMS, dtype=torch.bool), core.initial_state(STREAMS)
+    start = (core.memory.memory_0 + core.memory.residual).detach().mT  # [H, K, R]
+    longest = start.square().sum(1)
+    before = longest
+    with torch.no_grad():
+        for t in range(steps):
+            _, state = core(x[t : t + 1], state, nothing, None, torch.zeros(1, STREAMS, ACTIONS))
+            now = (start + state.delta).square().sum(2)  # [B, H, R]
+            assert bool((now <= torch.maximum(longest, before + 1.0) + 1e-9).all())
+            before = now
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("step_limit", [1.0, 2.0])
 @pytest.mark.parametrize("kind", ["constant", "huge", "alternating", "zero", "random"])
-def test_memory_stays_bounded_over_1e5_adversarial_steps(kind: str) -> None:
+def test_memory_stays_bounded_over_1e5_adversarial_steps(kind: str, step_limit: float) -> None:
     torch.set_default_dtype(torch.float32)
-    core = HopeCore(SIZE, 8, ACTIONS, heads=4, key_size=4, chunk=16)
+    core = HopeCore(SIZE, 8, ACTIONS, heads=4, key_size=4, chunk=16, step_limit=step_limit)
     steps = 100_000
     x = {
         "constant": torch.ones(1, 1, SIZE).expand(steps, 1, SIZE),
@@ -183,6 +208,8 @@ def test_memory_stays_bounded_over_1e5_adversarial_steps(kind: str) -> None:
     ({"slow_periods": (0,)}, "period must be an integer >= 1"),
     ({"never_heads": 9}, "never_heads must lie in"),
     ({"retention": (0.5, 10.0)}, "retention must be two time constants"),
+    ({"step_limit": 2.1}, r"step_limit must lie in \(0, 2\].*got 2.1"),
+    ({"step_limit": 0.0}, r"step_limit must lie in \(0, 2\].*got 0.0"),
 ])  # fmt: skip
 def test_bad_options_say_what_was_expected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

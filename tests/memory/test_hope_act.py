@@ -133,9 +133,10 @@ def test_no_neighbour_changes_a_stream_bit_for_bit() -> None:
 
 
 def test_it_leaves_alone_what_it_cannot_do() -> None:
-    """Several steps, short keys and half precision go the usual way."""
+    """Several steps, short keys, reflecting steps and half precision go the usual way."""
     serves = module.hope_act.serves
     assert not serves(make(), torch.zeros(2, 3, SIZE))
     assert not serves(make(key_size=4), torch.zeros(1, 3, SIZE))
+    assert not serves(make(step_limit=2.0), torch.zeros(1, 3, SIZE))
     assert not serves(make().bfloat16(), torch.zeros(1, 3, SIZE, dtype=torch.bfloat16))
     assert not serves(make(), torch.zeros(1, 3, SIZE, dtype=torch.bfloat16))

@@ -52,6 +52,10 @@ PEERS: dict[str, tuple[Callable[[], MemoryCore], Judge]] = {
         )
         for scope, chunk in (("episode", 4), ("never", 4), ("split", 1), ("split", 3), ("split", 64))
     },
+    "gated-delta-reflecting": (
+        lambda: GatedDeltaCore(SIZE, WIDTH, scope="split", heads=3, chunk=4, retention=(3.0, 50.0), step_limit=2.0),
+        gated_delta_reference,
+    ),
 }
 
 
@@ -132,6 +136,19 @@ def test_the_gated_delta_memory_stays_bounded() -> None:
     assert y.isfinite().all() and state.memory.abs().max() < 100.0
 
 
+def test_values_of_alternating_sign_add_up_to_the_bound_of_retention_and_not_beyond() -> None:
+    from nl_agents.memory.gated_delta import Inputs, chunks
+
+    steps, alpha, limit = 2000, 0.99, 2.0
+    key = torch.nn.functional.normalize(torch.ones(1, 1, 3), dim=-1).expand(1, steps, 3)
+    value = torch.ones(steps, 3).mul_((1.0 - 2.0 * (torch.arange(steps) % 2))[:, None])[None]
+    log_alpha, segment = torch.full((1, steps), alpha).log(), torch.zeros(1, steps, dtype=torch.int64)
+    told = Inputs(key, key, value, torch.full((1, steps), limit), log_alpha, segment)
+    _, memory = chunks(told, torch.zeros(1, 3, 3), chunk=32)
+    bound = limit / (1.0 - alpha)
+    assert bool((memory.norm(dim=-1) > 0.99 * bound).all() and (memory.norm(dim=-1) < 1.000001 * bound).all())
+
+
 def test_feed_forward_equals_its_judge_and_has_no_state() -> None:
     core = FeedForwardCore(SIZE, WIDTH, depth=2, expansion=1.5)
     x, is_first = torch.randn(STEPS, STREAMS, SIZE), torch.zeros(STEPS, STREAMS, dtype=torch.bool)
@@ -152,6 +169,8 @@ def test_bad_arguments_are_refused() -> None:
         GatedDeltaCore(SIZE, WIDTH, heads=3, chunk=0)
     with pytest.raises(ValueError, match=r"time constants 1 < low <= high in env steps, got \(5.0, 2.0\)"):
         GatedDeltaCore(SIZE, WIDTH, heads=3, retention=(5.0, 2.0))
+    with pytest.raises(ValueError, match=r"step_limit must lie in \(0, 2\].*got 2.5"):
+        GatedDeltaCore(SIZE, WIDTH, heads=3, step_limit=2.5)
     with pytest.raises(ValueError, match="depth must be >= 0 blocks, got -1"):
         FeedForwardCore(SIZE, WIDTH, depth=-1)
     lstm, gru = LstmCore(SIZE, WIDTH), GruCore(SIZE, WIDTH)
