@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,9 @@ from nl_agents.memory.base import CLOCK, MemoryCore
 from nl_agents.memory.clocks import run_by_clock
 from nl_agents.memory.continuum import ActTimeLevel, ActTimeState, LearnerTimeLevel
 from nl_agents.memory.form import hope_act
+from nl_agents.memory.hope_sound import run_soundly
 from nl_agents.memory.self_modifying import SelfModifyingMemory, SelfModifyingState
+from nl_agents.memory.sound import all_finite
 from nl_agents.memory.views import KeptViews
 from nl_agents.types import LevelInfo
 
@@ -98,7 +101,7 @@ class HopeCore(MemoryCore):
         phase: int | None = None,
     ) -> tuple[Tensor, HopeState]:
         """See ``MemoryCore.forward``. Streams whose clocks differ are run in groups of equal clock."""
-        self.check(x, state, is_first)
+        self.check(x, state, is_first, is_valid, last_action)
         if phase is None:
             clocks = state.phase.unique().tolist()
             if len(clocks) > 1:
@@ -119,10 +122,11 @@ class HopeCore(MemoryCore):
         """See ``MemoryCore.act``: the matrices of ``state`` are changed in place on CPU."""
         if phase is None:
             return super().act(x, state, is_first, is_valid, last_action, phase)
-        self.check(x, state, is_first)
+        self.check(x, state, is_first, is_valid, last_action)
         if hope_act is not None and hope_act.serves(self, x):
-            stepped: tuple[Tensor, HopeState] = hope_act.step(self, x, state, is_first, is_valid, last_action, phase)
-            return stepped
+            stepped = hope_act.step(self, x, state, is_first, is_valid, last_action, phase)
+            if stepped is not None:
+                return stepped  # type: ignore[no-any-return]
         return self._run(x, state, is_first, is_valid, last_action, phase, acting=True)
 
     def _run(
@@ -135,8 +139,25 @@ class HopeCore(MemoryCore):
         phase: int,
         acting: bool,
     ) -> tuple[Tensor, HopeState]:
-        if is_valid is not None and is_valid.is_cpu and bool(is_valid.all()):
-            is_valid = None  # nothing to mask
+        given = (x, *state[:-1]) if last_action is None else (x, last_action, *state[:-1])
+        if x.is_cpu and all_finite(*given):
+            if is_valid is not None and bool(is_valid.all()):
+                is_valid = None  # nothing to mask
+            return self._run_finite(x, state, is_first, is_valid, last_action, phase, acting)
+
+        run = partial(self._run_finite, phase=phase, acting=acting)
+        return run_soundly(self, run, x, state, is_first, is_valid, last_action)
+
+    def _run_finite(
+        self,
+        x: Tensor,
+        state: HopeState,
+        is_first: Tensor,
+        is_valid: Tensor | None,
+        last_action: Tensor | None,
+        phase: int,
+        acting: bool,
+    ) -> tuple[Tensor, HopeState]:
         h = self.embed(x)
         memory_state = SelfModifyingState(state.delta, state.anchor)
         read, memory_state = self.memory(self.norm(h), memory_state, is_first, is_valid, phase, acting)

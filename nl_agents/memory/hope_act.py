@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nl_agents.memory.delta_kernel import Array, Rows
 from nl_agents.memory.delta_step import run_step
-from nl_agents.memory.lanes import LANES, compiled
+from nl_agents.memory.lanes import LANES, add, compiled, load, splat, total
 from nl_agents.memory.level_kernel import run_level
 from nl_agents.memory.streams import in_rows, layer_norm, linear, side_by_side, silu, squash
 from nl_agents.memory.views import Views
@@ -23,6 +23,31 @@ if TYPE_CHECKING:
     from nl_agents.memory.hope import HopeCore, HopeState
 
 PRECISIONS = (torch.float32, torch.float64)
+
+
+@compiled
+def _adds_up(numbers: Array) -> bool:
+    """Whether a contiguous array's sum is finite: false wherever one of the numbers is not."""
+    flat = numbers.ravel()
+    whole = len(flat) // (4 * LANES) * 4 * LANES
+    a, b = splat(flat.dtype.type(0.0)), splat(flat.dtype.type(0.0))
+    c, d = a, b
+    for n in range(0, whole, 4 * LANES):
+        a, b = add(a, load(flat, (n,))), add(b, load(flat, (n + LANES,)))
+        c, d = add(c, load(flat, (n + 2 * LANES,))), add(d, load(flat, (n + 3 * LANES,)))
+    summed = total(add(add(a, b), add(c, d)))
+    for n in range(whole, len(flat)):
+        summed += flat[n]
+    return bool(np.isfinite(summed))
+
+
+@compiled
+def all_finite(
+    x: Array, action: Array, delta: Array, anchor: Array, level: Array, gradient: Array, key: Array, signal: Array
+) -> bool:
+    """Whether all that a step is told and remembers is finite; a sum that overflows is taken for one that is not."""
+    told = _adds_up(x) and _adds_up(action) and _adds_up(key) and _adds_up(signal)
+    return told and _adds_up(delta) and _adds_up(anchor) and _adds_up(level) and _adds_up(gradient)
 
 
 @compiled
@@ -186,22 +211,29 @@ def step(
     is_valid: Tensor | None,
     last_action: Tensor | None,
     phase: int,
-) -> tuple[Tensor, HopeState]:
-    """``HopeCore.forward`` for one step x [1, B, I] without gradients; ``state`` is given away."""
+) -> tuple[Tensor, HopeState] | None:
+    """``HopeCore.forward`` for one step x [1, B, I] without gradients; ``state`` is given away.
+
+    None, with nothing changed, where something is not finite.
+    """
     weights, level = core.views.of(lambda: Weights(core)), core.fast
-    state = type(state)(*(leaf.contiguous() for leaf in state))
+    state = core.state_type(*(leaf.contiguous() for leaf in state))
     delta, anchor, level_delta, level_gradient, key, signal, clock = (leaf.numpy() for leaf in state)
     first = is_first.contiguous().numpy()
     flags = first, np.ones_like(first) if is_valid is None else is_valid.contiguous().numpy()
-    given = side_by_side(x.contiguous().numpy()[0])
+    rows = x.contiguous().numpy()[0]
+    actions = np.empty((len(rows), 0), rows.dtype) if last_action is None else last_action.contiguous().numpy()[0]
+    if not all_finite(rows, actions, delta, anchor, level_delta, level_gradient, key, signal):
+        return None
+    given = side_by_side(rows)
     z = given.copy() if weights.embed is None else embed(given, *weights.embed)
     remember(
         z, weights.norm, weights.mix, weights.matrices, weights.memory_out, weights.size, weights.clears,
         (delta, anchor), flags, core.memory.chunk, phase,
     )  # fmt: skip
-    push, actions = weights.push, None if last_action is None else last_action.contiguous().numpy()[0]
-    if actions is None or not push.shape[1]:
-        push, actions = push[:, :0], np.empty((x.shape[1], 0), z.dtype)
+    push = weights.push
+    if actions.shape[1] != push.shape[1]:  # the core makes no use of actions, or was told none
+        push, actions = push[:, :0], actions[:, :0]
     foretell(
         z, given, weights.key, push, weights.level, weights.scalars, actions, (level_delta, level_gradient),
         (key, signal), flags, level.scope == "episode", level.period, phase,

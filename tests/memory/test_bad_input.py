@@ -15,7 +15,6 @@ from tests.memory.cores import ACTIONS, SIZE, STEPS, STREAMS, VARIANTS, WIDTH, L
 pytestmark = pytest.mark.usefixtures("double")
 OF_EACH = {kind: name for name, (kind, _) in reversed(VARIANTS.items())}
 OTHER = {kind: "gru-episode" if kind == "lstm" else "lstm-episode" for kind in CORES}
-OPEN = pytest.mark.xfail(strict=True, reason="hope does not hand its last two arguments to MemoryCore.check")
 
 
 class Given:
@@ -129,7 +128,6 @@ WRONG: dict[str, tuple[Change, type[Exception], str]] = {
         rf"last_action must be .*, got \({STEPS}, {STREAMS}\); discrete actions are fed one-hot",
     ),
 }
-UNHEARD = ("validity", "actions")
 
 
 def cases() -> list[Any]:
@@ -140,8 +138,7 @@ def cases() -> list[Any]:
                 wrong == "state of other options" and kind == "feed-forward"
             )
             if not is_moot:
-                marks = OPEN if kind == "hope" and wrong.startswith(UNHEARD) else ()
-                found.append(pytest.param(kind, wrong, marks=marks, id=f"{kind}-{wrong.replace(' ', '_')}"))
+                found.append(pytest.param(kind, wrong, id=f"{kind}-{wrong.replace(' ', '_')}"))
     return found
 
 

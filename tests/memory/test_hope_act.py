@@ -113,14 +113,19 @@ def test_it_sees_what_the_learner_did_and_where_weights_went() -> None:
     assert max(differs(twin), differs(thawed), differs(core)) < 1e-5
 
 
-def test_a_stream_s_nan_stays_its_own() -> None:
-    core = make()
-    x, flags = torch.randn(1, 3, SIZE), torch.zeros(1, 3, dtype=torch.bool)
-    good, _ = core.act(x, core.initial_state(3), flags, None, None, 0)
-    x[0, 1] = torch.nan
-    bad, state = core.act(x, core.initial_state(3), flags, None, None, 0)
-    assert torch.equal(bad[0, [0, 2]], good[0, [0, 2]]) and bad[0, 1].isnan().all()
-    assert all(leaf[[0, 2]].isfinite().all() for leaf in state)
+@pytest.mark.parametrize("where", ["x", "action", "delta", "level_gradient", "level_key"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_left_to_forward(where: str, number: float) -> None:
+    core, flags = make(), torch.zeros(1, 3, dtype=torch.bool)
+    x, action, given = torch.randn(1, 3, SIZE), torch.randn(1, 3, ACTIONS), lived_in(core, 3)
+    {"x": x[0], "action": action[0]}.get(where, getattr(given, where, x))[1] = number
+    state = HopeState(*(leaf.clone() for leaf in given))
+    with torch.no_grad():
+        y, after = core(x, state, flags, None, action, 0)
+    acted, acted_after = core.act(x, given, flags, None, action, 0)
+    for one, other in zip((acted, *acted_after), (y, *after), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4, equal_nan=True)
+    assert acted[0, [0, 2]].isfinite().all()
 
 
 def test_no_neighbour_changes_a_stream_bit_for_bit() -> None:

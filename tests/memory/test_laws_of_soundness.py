@@ -11,18 +11,17 @@ from torch import Tensor
 from nl_agents.memory import MemoryCore
 from tests.memory.cores import STEPS, STREAMS, VARIANTS, Life, build, cleared, close, outlives
 
-OPEN = pytest.mark.xfail(strict=True, reason="hope leaves what is not finite to the actor, which refuses it before")
-SOUND = [pytest.param(name, marks=OPEN if kind == "hope" else ()) for name, (kind, _) in VARIANTS.items()]
-LASTING = [name for name, (kind, _) in VARIANTS.items() if kind not in ("feed-forward", "hope", "attention")]
+SOUND = list(VARIANTS)
+LASTING = [name for name, (kind, _) in VARIANTS.items() if kind not in ("feed-forward", "attention")]
 
 
 def starts() -> list[Any]:
     """Variants with something that a reset clears, each with a reset at the first step and in mid-sequence."""
     cases = []
-    for name, (kind, _) in VARIANTS.items():
+    for name in VARIANTS:
         if any(mask.any() for mask in cleared(build(name))):
-            cases.append(pytest.param(name, 0, marks=OPEN if "portable" in name else ()))
-            cases.append(pytest.param(name, 9, marks=OPEN if kind == "hope" else ()))
+            cases.append(pytest.param(name, 0))
+            cases.append(pytest.param(name, 9))
     return cases
 
 
