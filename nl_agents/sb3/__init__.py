@@ -10,7 +10,11 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nl_agents.sb3.callbacks import LevelMonitorCallback, LifelongEvalCallback, MemoryCallback, TaskSwitchCallback
+    from nl_agents.sb3.evaluation import LifelongEvaluation, evaluate_policy_lifelong
     from nl_agents.sb3.fast_recurrent_ppo import FastRecurrentPPO
+    from nl_agents.sb3.history import HistoryWrapper, VecHistory, history_env
+    from nl_agents.sb3.memory_file import live_memory, load_memory, save_memory
     from nl_agents.sb3.policies import (
         FastLstmCnnPolicy,
         FastLstmMultiInputPolicy,
@@ -19,15 +23,29 @@ if TYPE_CHECKING:
         HopeMultiInputPolicy,
         HopePolicy,
     )
+    from nl_agents.sb3.window_extractor import HopeWindowExtractor
 
 _HOMES = {
     "FastLstmCnnPolicy": "policies",
     "FastLstmMultiInputPolicy": "policies",
     "FastLstmPolicy": "policies",
     "FastRecurrentPPO": "fast_recurrent_ppo",
+    "HistoryWrapper": "history",
     "HopeCnnPolicy": "policies",
     "HopeMultiInputPolicy": "policies",
     "HopePolicy": "policies",
+    "HopeWindowExtractor": "window_extractor",
+    "LevelMonitorCallback": "callbacks",
+    "LifelongEvalCallback": "callbacks",
+    "LifelongEvaluation": "evaluation",
+    "MemoryCallback": "callbacks",
+    "TaskSwitchCallback": "callbacks",
+    "VecHistory": "history",
+    "evaluate_policy_lifelong": "evaluation",
+    "history_env": "history",
+    "live_memory": "memory_file",
+    "load_memory": "memory_file",
+    "save_memory": "memory_file",
 }
 _NEED_CONTRIB = {"policies", "fast_recurrent_ppo"}
 __all__ = [
@@ -35,9 +53,22 @@ __all__ = [
     "FastLstmMultiInputPolicy",
     "FastLstmPolicy",
     "FastRecurrentPPO",
+    "HistoryWrapper",
     "HopeCnnPolicy",
     "HopeMultiInputPolicy",
     "HopePolicy",
+    "HopeWindowExtractor",
+    "LevelMonitorCallback",
+    "LifelongEvalCallback",
+    "LifelongEvaluation",
+    "MemoryCallback",
+    "TaskSwitchCallback",
+    "VecHistory",
+    "evaluate_policy_lifelong",
+    "history_env",
+    "live_memory",
+    "load_memory",
+    "save_memory",
 ]
 
 

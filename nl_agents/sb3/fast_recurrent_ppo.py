@@ -66,6 +66,9 @@ class FastRecurrentPPO(RecurrentPPO):
         "MlpLstmPolicy": FastLstmPolicy,
         "CnnLstmPolicy": FastLstmCnnPolicy,
         "MultiInputLstmPolicy": FastLstmMultiInputPolicy,
+        "FastLstmPolicy": FastLstmPolicy,
+        "FastLstmCnnPolicy": FastLstmCnnPolicy,
+        "FastLstmMultiInputPolicy": FastLstmMultiInputPolicy,
     }
     policy: MemoryActorCritic
     rollout_buffer: ChunkBuffer  # type: ignore[assignment]
