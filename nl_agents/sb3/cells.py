@@ -10,6 +10,7 @@ Its state is a NamedTuple of tensors, batch first. ``to_host`` and ``from_host``
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.utils.rnn import PackedSequence
 from nl_agents.memory.base import MemoryCore
 from nl_agents.memory.segments import segments
 from nl_agents.sb3.alignment import run_aligned
+from nl_agents.sb3.lstm_scan import LstmScan
 from nl_agents.types import LevelInfo
 
 HostState = tuple[Tensor, Tensor]
@@ -143,8 +145,9 @@ class LstmState(NamedTuple):
 class FusedLstm(nn.LSTM):
     """``nn.LSTM`` with its parameters, names and initial values, run over a block [T, B] by one call.
 
-    Resets and gaps inside the block cut it into segments that do not depend on each other; sorted and packed they go
-    through the fused kernel together (``memory.segments``). A reset is a new segment with a zero state.
+    Few resets cut it into stretches, one call of torch's kernel each; many are left to ``lstm_scan``. On an
+    accelerator, and where there are gaps, resets and gaps cut the block into segments that do not depend on each other;
+    sorted and packed they go through the kernel together (``memory.segments``).
     """
 
     clock_period = 1
@@ -165,9 +168,12 @@ class FusedLstm(nn.LSTM):
     ) -> tuple[Tensor, LstmState]:
         """Read-out [T, B, H] (0 at invalid steps) and the memory after the last valid step; ``phase`` is not used."""
         steps, batch, size = x.shape
-        if is_valid is None and (steps == 1 or not bool(is_first[1:].any())):
-            y, last = self(x, self._begin(state, is_first[0]))
-            return y, LstmState(*(leaf.transpose(0, 1) for leaf in last))
+        if is_valid is None:
+            cuts = [] if steps == 1 else (torch.nonzero(is_first[1:].any(dim=1)).squeeze(1) + 1).tolist()
+            if len(cuts) <= (steps / 6 + 3 if x.is_cpu else 0):  # measured: T = 16 .. 128, B = 4 .. 32
+                return self._stretched(x, state, is_first, [0, *cuts, steps])
+            if self._is_plain(x):
+                return self._scan(x, state, is_first)
         plan = segments(is_first, is_valid, steps, batch, x.device)
         if not plan.gather.numel():
             return x.new_zeros(steps, batch, self.hidden_size), state
@@ -180,6 +186,31 @@ class FusedLstm(nn.LSTM):
         index = torch.where(plan.last < len(plan.stream), plan.last, own)
         leaves = (torch.cat((end.transpose(0, 1), leaf))[index] for end, leaf in zip(ends, state, strict=True))
         return y, LstmState(*leaves)
+
+    def _stretched(self, x: Tensor, state: LstmState, is_first: Tensor, bounds: list[int]) -> tuple[Tensor, LstmState]:
+        """One call of torch's kernel between two rows with resets."""
+        reads = []
+        for start, stop in pairwise(bounds):
+            y, last = self(x[start:stop], self._begin(state, is_first[start]))
+            state = LstmState(*(leaf.transpose(0, 1) for leaf in last))
+            reads.append(y)
+        return torch.cat(reads) if len(reads) > 1 else reads[0], state
+
+    def _is_plain(self, x: Tensor) -> bool:
+        """Whether ``lstm_scan`` can do it, and faster: on a CPU, without projection, dropout or second direction."""
+        return x.is_cpu and not (self.proj_size or self.bidirectional or (self.dropout and self.training))
+
+    def _scan(self, x: Tensor, state: LstmState, is_first: Tensor) -> tuple[Tensor, LstmState]:
+        """Layer by layer."""
+        ends = []
+        for layer in range(self.num_layers):
+            enter, weight = getattr(self, f"weight_ih_l{layer}"), getattr(self, f"weight_hh_l{layer}")
+            bias = getattr(self, f"bias_ih_l{layer}") + getattr(self, f"bias_hh_l{layer}") if self.bias else None
+            given = (nn.functional.linear(x, enter, bias), weight, state.hidden[:, layer], state.cell[:, layer])
+            x, *end = LstmScan.apply(*given, is_first)  # type: ignore[no-untyped-call]
+            ends.append(end)
+        hidden, cell = (torch.stack(parts, dim=1) for parts in zip(*ends, strict=True))
+        return x, LstmState(hidden, cell)
 
     def read(self, x: Tensor, state: LstmState, is_first: Tensor, is_valid: Tensor | None) -> tuple[Tensor, LstmState]:
         """``run``."""

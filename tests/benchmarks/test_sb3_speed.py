@@ -15,4 +15,4 @@ def test_it_runs_and_gives_ratios(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     ratios = sb3_speed.main(["--envs", "2", "--windows", "1", "--warm-steps", "16"])
     assert len(ratios) == 2 * len(sb3_speed.CONTESTANTS) and all(ratio > 0 for ratio in ratios.values())
     assert ratios["stock RecurrentPPO, LSTM, one memory"] == 1.0
-    assert capsys.readouterr().out.count("x 1.00, 1.00") == 2
+    assert capsys.readouterr().out.count("x 1.00, 1.00") >= 2  # stock beside itself, in both groups
