@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nl_agents import agents, control, envs, evaluation, memory, optim, probes, tasks, training
+    from nl_agents import agents, control, envs, evaluation, memory, optim, probes, sb3, tasks, training
     from nl_agents.agents import load
 
 __version__ = "0.1.0"
@@ -31,6 +31,7 @@ __all__ = [
     "memory",
     "optim",
     "probes",
+    "sb3",
     "tasks",
     "training",
 ]

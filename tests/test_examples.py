@@ -28,7 +28,15 @@ def load(name: str) -> ModuleType:
 
 
 def test_the_table_of_examples_is_whole() -> None:
-    tested = {"01_memory_core", "02_task_sequence", "03_train_and_resume", "04_evaluate_any_agent", "05_stack_levels"}
+    tested = {
+        "01_memory_core",
+        "02_task_sequence",
+        "03_train_and_resume",
+        "04_evaluate_any_agent",
+        "05_stack_levels",
+        "06_sb3_recurrent",
+        "07_sb3_window",
+    }
     assert {path.stem for path in EXAMPLES} == tested
     for path in EXAMPLES:
         assert len(path.read_text("utf-8").splitlines()) <= 60, f"{path.name} is longer than a page"
@@ -63,8 +71,22 @@ def test_levels_of_rate_zero_leave_a_trained_policy_as_it_is_and_others_move_it(
     assert lives["plain"][1] == lives["rate 0"][1] > 0.0
 
 
+def test_recurrent_models_of_sb3_go_on_with_their_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sb3_contrib")
+    models = load("06_sb3_recurrent").main(steps=2_048)
+    assert models["fast"].num_timesteps == 2 * 2_048 and models["fast"].collector.packed().abs().max() > 0
+    printed = capsys.readouterr().out
+    assert "newborn  memory" in printed and "actor.memory.never" in printed
+
+
+def test_windows_give_memory_to_algorithms_without(capsys: pytest.CaptureFixture[str]) -> None:
+    models = load("07_sb3_window").main(steps=132)
+    assert [model.num_timesteps for model in models] == [256, 132, 132, 256]
+    assert "DeepMomentum" in capsys.readouterr().out
+
+
 def test_the_readme_has_its_blocks() -> None:
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
     assert len(BLOCKS[0].splitlines()) <= 24, "'twenty lines of Python' has grown"
     assert len([line for line in BLOCKS[1].splitlines() if line]) <= 10, "an own sequence takes ten lines or fewer"
 

@@ -133,6 +133,13 @@ class MemoryCore(nn.Module, ABC):
             leaves.append(owner)
         return self.state_type(*leaves)
 
+    def clock_marks(self) -> tuple[int, ...]:
+        """Periods (env steps) at whose multiples the step clock makes the core write or anchor something.
+
+        Between two marks an invalid step changes nothing but the clock. (1,): every step may be a mark.
+        """
+        return (1,)
+
     @property
     def state_size(self) -> int:
         """Floats a stream that ``pack`` returns."""

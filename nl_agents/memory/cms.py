@@ -206,6 +206,10 @@ class ContinuumMemory(MemoryCore):
         given = state[:4]
         return z, [torch.stack(leaf, 1) if leaf else old for leaf, old in zip(leaves, given, strict=True)]
 
+    def clock_marks(self) -> tuple[int, ...]:
+        """Writes of the act-time levels."""
+        return tuple(row.period for row in self.state_levels()) or (1,)
+
     def owners(self) -> ContinuumState:
         """See ``MemoryCore.owners``: what all act-time levels look at belongs to the first of them."""
         index = {row.name: place for place, row in enumerate(self.state_levels())}

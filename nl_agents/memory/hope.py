@@ -176,6 +176,10 @@ class HopeCore(MemoryCore):
             rows += level.levels(f"core.slow.{index}")
         return rows
 
+    def clock_marks(self) -> tuple[int, ...]:
+        """Ends of the memory's chunks, writes of the act-time level."""
+        return self.memory.chunk, self.fast.period
+
     def owners(self) -> HopeState:
         """See ``MemoryCore.owners``: heads go by their scope, all of the act-time level is its own."""
         index = {row.name: place for place, row in enumerate(self.state_levels())}

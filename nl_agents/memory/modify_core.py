@@ -218,6 +218,10 @@ class SelfModifyingCore(MemoryCore):
         leaves = zip(*(result[1] for result in results), strict=True)
         return y, ModifyingState(*(torch.cat(leaf)[order] for leaf in leaves))
 
+    def clock_marks(self) -> tuple[int, ...]:
+        """Ends of chunks, of the main memory and of the projections."""
+        return self.rule.chunk, self.rule.projection_chunk
+
     def levels(self) -> list[LevelInfo]:
         """One row a kind of head."""
         cleared = int(self.clears.sum())

@@ -10,6 +10,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from nl_agents import envs
+from nl_agents.envs.same_step import SameStep
 from nl_agents.envs.sb3_vec_env import flatten_batch
 from nl_agents.tasks import Constant, Cyclic, Task
 from nl_agents.tasks.testing import CountingEnv
@@ -84,15 +85,53 @@ def test_flat_observations_hold_everything_once() -> None:
         flatten_batch(gym.spaces.Text(3), None)
 
 
-def test_other_vector_envs_need_same_step_autoreset() -> None:
+def test_other_vector_envs_need_same_step_autoreset_or_partial_resets() -> None:
     builders = [lambda: gym.make("CartPole-v1")] * 2
-    with pytest.raises(ValueError, match=r"expects same-step autoreset.*AutoresetMode\.SAME_STEP"):
-        envs.to_sb3(SyncVectorEnv(builders))
+    for env in (
+        gym.make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point"),
+        gym.wrappers.vector.RecordEpisodeStatistics(SyncVectorEnv(builders)),
+    ):
+        with pytest.raises(ValueError, match=r"expects same-step autoreset.*AutoresetMode\.SAME_STEP.*SameStep under"):
+            envs.to_sb3(env)
     view = envs.to_sb3(SyncVectorEnv(builders, autoreset_mode=AutoresetMode.SAME_STEP))
     view.reset()
     while not view.step(np.ones(2, int))[2].any():
         pass
     assert view.num_envs == 2
+    with pytest.raises(ValueError, match="SameStep goes around the environment itself, got the wrapper RecordEpisode"):
+        SameStep(gym.wrappers.vector.RecordEpisodeStatistics(SyncVectorEnv(builders)))
+
+
+@pytest.mark.parametrize("truncate", [False, True])
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
+def test_a_late_reset_is_taken_at_once(mode: AutoresetMode, truncate: bool) -> None:
+    builders = [lambda lengths=lengths: CountingEnv(lengths=lengths, truncate=truncate) for lengths in ((2, 3), (3,))]
+    late, at_once = (
+        envs.to_sb3(SyncVectorEnv(builders, autoreset_mode=kind)) for kind in (mode, AutoresetMode.SAME_STEP)
+    )
+    np.testing.assert_array_equal(late.reset(), at_once.reset())
+    for _ in range(20):
+        one, other = late.step(np.zeros(2, int)), at_once.step(np.zeros(2, int))
+        for mine, theirs in zip(one[:3], other[:3], strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        for mine, theirs in zip(one[3], other[3], strict=True):
+            assert mine["TimeLimit.truncated"] == theirs["TimeLimit.truncated"]
+            np.testing.assert_array_equal(mine.get("terminal_observation"), theirs.get("terminal_observation"))
+
+
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
+def test_envpool_tells_its_timeouts() -> None:
+    envpool = pytest.importorskip("envpool")
+    view = envs.to_sb3(envpool.make_gymnasium("CartPole-v1", num_envs=3, seed=1, max_episode_steps=6))
+    seen = view.reset()
+    for step in range(1, 20):
+        before, (seen, rewards, ended, infos) = seen, view.step(np.full(3, step % 2))
+        assert ended.tolist() == [step % 6 == 0] * 3 and rewards.tolist() == [1.0] * 3, "there is no dummy step"
+        assert [info["TimeLimit.truncated"] for info in infos] == ended.tolist()
+        for stream in np.flatnonzero(ended):
+            moved = before[stream, 0] + 0.02 * before[stream, 1]
+            assert infos[stream]["terminal_observation"][0] == pytest.approx(moved, abs=1e-6)
+            assert np.abs(seen[stream]).max() <= 0.05, "the next episode has begun"
 
 
 @pytest.mark.parametrize("name", envs.SUITES)

@@ -1,0 +1,97 @@
+"""Env steps a second of recurrent PPO in Stable-Baselines3, learning included, as ratios to stock RecurrentPPO.
+
+    python -m benchmarks.sb3_speed --envs 16 --windows 3
+
+All contestants live in one `cartpole-flip` sequence through `to_sb3`, with the same number of streams, rollout length,
+epochs and minibatch size, so with the same number of optimizer steps (an epoch of 2,048 steps in minibatches of 512
+takes 4). Two groups, each with its own stock: actor and critic with an LSTM each (RecurrentPPO's default), and a critic
+that reads the actor's. Contestants take turns, window by window; CPU seconds are counted beside the clock's, because
+other processes do not move them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from sb3_contrib import RecurrentPPO
+
+import nl_agents.sb3
+from nl_agents import envs
+from nl_agents.sb3 import FastRecurrentPPO
+
+WIDTH, NUM_STEPS, BATCH, EPOCHS = 128, 128, 512, 4
+SHARED = {"shared_lstm": True, "enable_critic_lstm": False}
+
+
+class Contestant(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    algorithm: type[RecurrentPPO]
+    policy: str
+    options: dict[str, Any]  # of the algorithm
+
+
+CONTESTANTS = (
+    Contestant("stock RecurrentPPO, LSTM", RecurrentPPO, "MlpLstmPolicy", {}),
+    Contestant("RecurrentPPO, FastLstmPolicy", RecurrentPPO, "FastLstmPolicy", {}),
+    Contestant("FastRecurrentPPO, LSTM, chunks of 64", FastRecurrentPPO, "MlpLstmPolicy", {}),
+    Contestant("FastRecurrentPPO, LSTM, chunks of 16", FastRecurrentPPO, "MlpLstmPolicy", {"chunk_steps": 16}),
+    Contestant("RecurrentPPO, HopePolicy", RecurrentPPO, "HopePolicy", {}),
+    Contestant("FastRecurrentPPO, HopePolicy", FastRecurrentPPO, "HopePolicy", {}),
+)
+
+
+def make(contestant: Contestant, num_envs: int, shared: bool) -> RecurrentPPO:
+    """The contestant on streams of its own."""
+    assert nl_agents.sb3
+    env = envs.to_sb3(envs.make_sequence("cartpole-flip", num_envs=num_envs, seed=0))
+    kwargs = {"lstm_hidden_size": WIDTH, **(SHARED if shared else {})}
+    sizes = {"n_steps": NUM_STEPS, "batch_size": BATCH, "n_epochs": EPOCHS}
+    return contestant.algorithm(
+        contestant.policy, env, **sizes, **contestant.options, seed=0, device="cpu", policy_kwargs=kwargs
+    )
+
+
+def measure(num_envs: int, windows: int, warm_steps: int, shared: bool) -> dict[str, list[tuple[float, float]]]:
+    """Returns name -> (env steps per second, env steps per CPU second) of each window of two rollouts."""
+    models = {contestant.name: make(contestant, num_envs, shared) for contestant in CONTESTANTS}
+    for model in models.values():
+        model.learn(warm_steps)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    for _ in range(windows):
+        for name, model in models.items():
+            steps, clock, cpu = model.num_timesteps, time.perf_counter(), time.process_time()
+            model.learn(2 * NUM_STEPS * num_envs, reset_num_timesteps=False)
+            lived = model.num_timesteps - steps
+            found[name].append((lived / (time.perf_counter() - clock), lived / (time.process_time() - cpu)))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
+    """Measures both groups and prints them; returns the ratio of every contestant to its stock, by CPU seconds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--envs", type=int, default=16, help="streams")
+    parser.add_argument("--windows", type=int, default=3, help="windows of two rollouts for each contestant")
+    parser.add_argument("--warm-steps", type=int, default=20_000, help="env steps of learning before the first window")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    ratios = {}
+    for group, shared in (("a memory each", False), ("one memory", True)):
+        found = measure(given.envs, given.windows, given.warm_steps, shared)
+        medians = {name: [statistics.median(one) for one in zip(*rows, strict=True)] for name, rows in found.items()}
+        stock = medians[CONTESTANTS[0].name]
+        print(f"actor and critic: {group}; {given.envs} streams, {BATCH} steps a minibatch, {EPOCHS} epochs")
+        for name, (clock, cpu) in medians.items():
+            ratios[f"{name}, {group}"] = cpu / stock[1]
+            print(f"  {name:40} {clock:8,.0f} /s  {cpu:8,.0f} /CPU s  x {clock / stock[0]:.2f}, {cpu / stock[1]:.2f}")
+    return ratios
+
+
+if __name__ == "__main__":
+    main()

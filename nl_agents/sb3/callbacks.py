@@ -1,0 +1,166 @@
+"""Callbacks for lives that go on: memory on disk, evaluation with it, its levels in the log, marks at task switches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from nl_agents.sb3.evaluation import evaluate_policy_lifelong
+from nl_agents.sb3.memory_file import live_memory, load_memory, save_memory
+
+
+class MemoryCallback(BaseCallback):
+    """Saves the live memory of RecurrentPPO or FastRecurrentPPO, and restores it when learning begins.
+
+    RecurrentPPO leaves its memory out of ``model.save``; with this a later process goes on with it.
+
+    Args:
+        path: safetensors file, replaced at each save.
+        save_every: vector steps between two saves; None saves at the end of ``learn`` only.
+        restore: whether a file that is there is taken up when learning begins.
+    """
+
+    def __init__(self, path: str | Path, save_every: int | None = None, restore: bool = True, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        if save_every is not None and save_every < 1:
+            raise ValueError(f"save_every must be None or >= 1 vector steps, got {save_every}")
+        self.path, self.save_every, self.restore = Path(path), save_every, restore
+
+    def _on_training_start(self) -> None:
+        if self.restore and self.path.exists():
+            load_memory(self.model, self.path)
+
+    def _on_step(self) -> bool:
+        if self.save_every is not None and self.n_calls % self.save_every == 0:
+            save_memory(self.model, self.path)
+        return True
+
+    def _on_training_end(self) -> None:
+        save_memory(self.model, self.path)
+
+
+class LifelongEvalCallback(EventCallback):
+    """Evaluates with a copy of the live memory, every ``eval_every`` vector steps.
+
+    Args:
+        eval_env: an SB3 ``VecEnv`` of its own.
+        eval_every: vector steps between two evaluations.
+        n_eval_episodes: episodes of each.
+        deterministic: whether the likeliest action is taken.
+        callback_after_eval: called after each evaluation; False ends the training.
+    """
+
+    def __init__(
+        self,
+        eval_env: VecEnv,
+        eval_every: int = 10_000,
+        n_eval_episodes: int = 5,
+        deterministic: bool = True,
+        callback_after_eval: BaseCallback | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(callback_after_eval, verbose)
+        self.eval_env, self.eval_every = eval_env, eval_every
+        self.n_eval_episodes, self.deterministic = n_eval_episodes, deterministic
+        self.returns: list[tuple[int, float]] = []  # (env steps, mean return)
+
+    def _on_step(self) -> bool:
+        if self.n_calls % self.eval_every:
+            return True
+        memory = "newborn" if live_memory(self.model) is None else "live"
+        result = evaluate_policy_lifelong(
+            self.model, self.eval_env, self.n_eval_episodes, memory, deterministic=self.deterministic
+        )
+        self.returns.append((self.num_timesteps, float(np.mean(result.returns))))
+        self.logger.record("eval/lifelong_return_mean", self.returns[-1][1])
+        self.logger.record("eval/lifelong_length_mean", float(np.mean(result.lengths)))
+        return self._on_event()
+
+
+class LevelMonitorCallback(BaseCallback):
+    """Logs, at the end of each rollout, how much every level of the live memory keeps."""
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        for level, norm in self.level_norms().items():
+            self.logger.record(f"memory/{level}/norm", norm)
+
+    def level_norms(self) -> dict[str, float]:
+        """Level -> Euclidean norm of its part of the memory, mean over streams; nothing for a policy without levels."""
+        policy: Any = self.model.policy
+        cells = {"actor": getattr(policy, "lstm_actor", None), "critic": getattr(policy, "lstm_critic", None)}
+        norms: dict[str, float] = {}
+        for name, state in self._states(cells).items():
+            core = getattr(cells[name], "core", None)
+            if core is None:
+                flat = torch.cat([leaf.flatten(1) for leaf in state], dim=1)
+                norms[f"{name}.lstm"] = float(flat.norm(dim=1).mean())
+                continue
+            for index, row in enumerate(core.state_levels()):
+                parts = [
+                    _part(leaf, owner.to(leaf.device), index)
+                    for leaf, owner in zip(state, core.owners(), strict=True)
+                    if leaf.is_floating_point()
+                ]
+                level = f"{name}.{row.name.removeprefix('core.')}"
+                norms[level] = float(torch.cat(parts, dim=1).norm(dim=1).mean())
+        return norms
+
+    def _states(self, cells: dict[str, Any]) -> dict[str, Any]:
+        """The cells' live states, batch first."""
+        collector = getattr(self.model, "collector", None)
+        if collector is not None:
+            found = {"actor": collector.memory.pi, "critic": collector.memory.vf}
+        else:
+            host = getattr(self.model, "_last_lstm_states", None)
+            if host is None or not hasattr(cells["actor"], "from_host"):
+                return {}
+            kind = host.pi[0].dtype
+            found = {
+                name: None if cells[name] is None else cells[name].from_host(state, kind)
+                for name, state in (("actor", host.pi), ("critic", host.vf))
+            }
+        return {name: state for name, state in found.items() if state is not None}
+
+
+def _part(leaf: Tensor, owner: Tensor, index: int) -> Tensor:
+    """[B, n] the numbers of a leaf [B, ...] that belong to level ``index``."""
+    return leaf.flatten(1)[:, owner.expand(leaf.shape[1:]).flatten() == index]
+
+
+class TaskSwitchCallback(BaseCallback):
+    """Marks the switches of a task sequence in the log; reads the sequence's own record and shows the agent nothing.
+
+    Args:
+        verbose: 1 prints each switch.
+
+    Attributes:
+        switches: (scheduled env step, name of the task that began), in order.
+    """
+
+    def __init__(self, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        self.switches: list[tuple[int, str]] = []
+        self._names: list[str] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        log = self.training_env.get_attr("task_log", 0)[0]
+        for step, name in log[len(self.switches) :]:
+            self.switches.append((int(step), str(name)))
+            if self.verbose:
+                print(f"env step {step}: task {name!r} begins")
+            if name not in self._names:
+                self._names.append(name)
+        self.logger.record("task/switches", max(0, len(self.switches) - 1))
+        self.logger.record("task/index", self._names.index(self.switches[-1][1]) if self.switches else 0)

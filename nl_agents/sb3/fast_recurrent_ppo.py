@@ -1,0 +1,305 @@
+"""RecurrentPPO on chunks of fixed length: one memory call a minibatch, and memory that is saved with the model."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.utils import FloatSchedule, explained_variance
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from nl_agents.errors import ConfigError
+from nl_agents.sb3.collection import Collector
+from nl_agents.sb3.policies import (
+    FastLstmCnnPolicy,
+    FastLstmMultiInputPolicy,
+    FastLstmPolicy,
+    HopeCnnPolicy,
+    HopeMultiInputPolicy,
+    HopePolicy,
+    MemoryActorCritic,
+    SequenceFlags,
+)
+from nl_agents.sb3.rollout_chunks import ChunkBatch, ChunkBuffer
+
+CHUNK_STEPS = 64
+"""Longest default chunk: a multiple of the clocks of all cores but those of unusual options."""
+
+
+class FastRecurrentPPO(RecurrentPPO):
+    """PPO (Schulman et al. 2017) with memory: RecurrentPPO's constructor, options, logs and losses; another rollout.
+
+    A rollout [T, B] is cut by time into chunks of L steps. A minibatch is ``batch_size // L`` chunks, run by one call
+    of the memory, which clears itself wherever an episode starts: no padding to the longest episode, no loop over time.
+    The memory is stored at chunk starts only. Gradients go back to the start of a chunk, in RecurrentPPO to the start
+    of the episode or of the minibatch's slice.
+
+    Differs from RecurrentPPO besides: an episode cut by time is bootstrapped for all its streams at once; squashed
+    actions are unscaled; advantages of a single step are not normalised (0/0 there); what is not finite is refused and
+    counted; ``save`` keeps the live memory and the random state, ``load`` takes up the memory, and
+    ``learn(..., reset_num_timesteps=False)`` after it goes on where the saved model stood.
+
+    Args:
+        policy: "HopePolicy", "HopeCnnPolicy", "HopeMultiInputPolicy", "MlpLstmPolicy", "CnnLstmPolicy",
+            "MultiInputLstmPolicy" (the last three are the fused LSTM), or a class of these.
+        env: as for RecurrentPPO.
+        options: all of RecurrentPPO's, by place or by name.
+        chunk_steps: L, env steps of back-propagation through time; None: 64, or ``n_steps`` or ``batch_size`` if that
+            is less. Multiples of the core's clock period are fastest (Hope: 64).
+
+    Raises:
+        ConfigError: a policy without sequences, or chunk_steps < 1.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "HopePolicy": HopePolicy,
+        "HopeCnnPolicy": HopeCnnPolicy,
+        "HopeMultiInputPolicy": HopeMultiInputPolicy,
+        "MlpLstmPolicy": FastLstmPolicy,
+        "CnnLstmPolicy": FastLstmCnnPolicy,
+        "MultiInputLstmPolicy": FastLstmMultiInputPolicy,
+        "FastLstmPolicy": FastLstmPolicy,
+        "FastLstmCnnPolicy": FastLstmCnnPolicy,
+        "FastLstmMultiInputPolicy": FastLstmMultiInputPolicy,
+    }
+    policy: MemoryActorCritic
+    rollout_buffer: ChunkBuffer  # type: ignore[assignment]
+
+    def __init__(self, policy: Any, env: Any, *options: Any, chunk_steps: int | None = None, **named: Any) -> None:
+        if chunk_steps is not None and chunk_steps < 1:
+            raise ConfigError(f"chunk_steps must be None or an integer >= 1 (env steps), got {chunk_steps}")
+        self.chunk_steps = chunk_steps
+        self.refused_steps = 0
+        self._clock = self._nonfinite = 0
+        self._random_state: dict[str, Any] | None = None  # of a saved model that has not gone on yet
+        super().__init__(policy, env, *options, **named)
+
+    def _setup_model(self) -> None:
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        made = self.policy_class(
+            self.observation_space, self.action_space, self.lr_schedule, use_sde=self.use_sde, **self.policy_kwargs
+        )
+        if not isinstance(made, MemoryActorCritic):
+            raise ConfigError(
+                f"FastRecurrentPPO runs whole sequences and {type(made).__name__} cannot: use one of "
+                f"{', '.join(self.policy_aliases)}, or a subclass of HopePolicy or FastLstmPolicy"
+            )
+        self.policy = made.to(self.device)
+        self.clip_range = FloatSchedule(self.clip_range)
+        if self.clip_range_vf is not None:
+            if isinstance(self.clip_range_vf, float | int) and self.clip_range_vf <= 0:
+                raise ConfigError(f"clip_range_vf must be > 0, got {self.clip_range_vf}; None turns the clipping off")
+            self.clip_range_vf = FloatSchedule(self.clip_range_vf)
+        self.collector = Collector(self.policy, self.n_envs)
+        self.packed_memory = self.collector.packed()
+        limit = self.n_steps if self.batch_size is None else min(self.n_steps, self.batch_size)
+        self.rollout_buffer = ChunkBuffer(
+            self.n_steps,
+            min(CHUNK_STEPS if self.chunk_steps is None else self.chunk_steps, limit),
+            self.n_envs,
+            self.observation_space,
+            self.action_space,
+            self.packed_memory.shape[1],
+            self.device,
+        )
+
+    # ---------------------------------------------------------------- live
+
+    def reset_memory(self) -> None:
+        """Makes all streams newborn; nothing else does, but a new model."""
+        self.collector = Collector(self.policy, self.n_envs)
+
+    def memory_state(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The live memory as ``predict(obs, state=...)`` takes it: the actor's (h, c), one row a stream."""
+        hidden, cell = self.policy.lstm_actor.to_host(self.collector.memory.pi)
+        return hidden.cpu().numpy(), cell.cpu().numpy()
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
+        """Fills the rollout; False if a callback ended it."""
+        self.policy.set_training_mode(False)
+        if self.use_sde:
+            self.policy.reset_noise(env.num_envs)
+        callback.on_rollout_start()
+        if not self.collector.collect(self, env, callback, rollout_buffer):
+            return False
+        rollout_buffer.finish(self.gamma, self.gae_lambda)
+        callback.on_rollout_end()
+        return True
+
+    # ---------------------------------------------------------------- learn
+
+    def train(self) -> None:
+        """Learns from the rollout: ``n_epochs`` passes over its chunks in random minibatches."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        books: dict[str, list[Tensor]] = {}
+        for epoch in range(self.n_epochs):
+            if hasattr(self.policy.optimizer, "observe_fresh"):  # a deep optimizer learns from first epochs only
+                self.policy.optimizer.observe_fresh = epoch == 0
+            books["kl"] = []
+            goes_on = all(self._update(batch, books) for batch in self.rollout_buffer.batches(self.batch_size))
+            self._n_updates += 1
+            if not goes_on:
+                if self.verbose >= 1:
+                    print(f"Early stopping at epoch {epoch}: KL {float(books['kl'][-1]):.3f} > 1.5 x {self.target_kl}")
+                break
+        self._log(books)
+
+    def _update(self, batch: ChunkBatch, books: dict[str, list[Tensor]]) -> bool:
+        """One optimizer step; returns False where the KL from the acting policy asks to stop."""
+        rows = batch.trains
+        count = int(rows.sum())
+        if count == 0:
+            return True
+        flags = SequenceFlags(batch.is_first, batch.is_valid, batch.phase)
+        memory = self.policy.unpack_memory(batch.memory)
+        values, log_probs, entropies = self.policy.evaluate_sequence(batch.observations, batch.actions, memory, flags)
+        advantages = batch.advantages[rows]
+        if self.normalize_advantage and count > 1:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        clip = self._now(self.clip_range)
+        log_ratio = log_probs[rows] - batch.old_log_probs[rows]
+        ratio = log_ratio.exp()
+        policy_loss = -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean()
+        expected = values[rows]
+        if self.clip_range_vf is not None:
+            bound, old = self._now(self.clip_range_vf), batch.old_values[rows]
+            expected = old + (expected - old).clamp(-bound, bound)
+        value_loss = (batch.returns[rows] - expected).square().mean()
+        entropy_loss = log_probs[rows].mean() if entropies is None else -entropies[rows].mean()
+        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        with torch.no_grad():
+            kl = ((ratio - 1) - log_ratio).mean()
+            outside = ((ratio - 1).abs() > clip).float().mean()
+        for name, figure in (("kl", kl), ("clip", outside), ("policy", policy_loss), ("value", value_loss),
+                             ("entropy", entropy_loss), ("loss", loss)):  # fmt: skip
+            books.setdefault(name, []).append(figure.detach())
+        if self.target_kl is not None and float(kl) > 1.5 * self.target_kl:
+            return False
+        self._step(loss)
+        return True
+
+    def _step(self, loss: Tensor) -> None:
+        """Steps the optimizer unless a gradient is not finite."""
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        if not bool(torch.isfinite(norm)):
+            self.refused_steps += 1
+            return
+        self.policy.optimizer.step()
+
+    def _now(self, schedule: Any) -> float:
+        """A schedule's value at the current progress."""
+        return float(schedule(self._current_progress_remaining))
+
+    def _log(self, books: dict[str, list[Tensor]]) -> None:
+        lived = slice(self.n_steps)
+        buffer = self.rollout_buffer
+        values, returns = (block[lived].flatten().cpu().numpy() for block in (buffer.values, buffer.returns))
+        means = {name: float(torch.stack(figures).mean()) for name, figures in books.items() if figures}
+        keys = {
+            "entropy": "train/entropy_loss",
+            "policy": "train/policy_gradient_loss",
+            "value": "train/value_loss",
+            "kl": "train/approx_kl",
+            "clip": "train/clip_fraction",
+        }
+        for name, mean in means.items():
+            if name in keys:
+                self.logger.record(keys[name], mean)
+        if books.get("loss"):
+            self.logger.record("train/loss", float(books["loss"][-1]))
+        self.logger.record("train/explained_variance", explained_variance(values, returns))
+        if hasattr(self.policy, "log_std"):
+            self.logger.record("train/std", float(self.policy.log_std.detach().exp().mean()))
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/clip_range", self._now(self.clip_range))
+        if self.clip_range_vf is not None:
+            self.logger.record("train/clip_range_vf", self._now(self.clip_range_vf))
+        self.logger.record("train/refused_steps", self.refused_steps)
+        self.logger.record("train/nonfinite_transitions", self.collector.nonfinite)
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "FastRecurrentPPO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Learns for ``total_timesteps`` env steps, as RecurrentPPO does.
+
+        Memory of scope ``never`` goes on over calls; ``reset_num_timesteps=False`` goes on in every respect.
+        """
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def _setup_learn(
+        self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *rest: Any
+    ) -> tuple[int, BaseCallback]:
+        told = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *rest)
+        state, self._random_state = self._random_state, None
+        if state is not None and not reset_num_timesteps:
+            _set_random_state(state)
+        return told
+
+    # ---------------------------------------------------------------- save
+
+    def save(self, *arguments: Any, **options: Any) -> None:
+        """As in SB3; the zip also holds the live memory, its clock and the random state."""
+        pending = self._random_state
+        self.packed_memory = self.collector.packed().detach().clone()
+        self._clock, self._nonfinite = self.collector.clock, self.collector.nonfinite
+        self._random_state = pending or _random_state()
+        try:
+            super().save(*arguments, **options)
+        finally:
+            self._random_state = pending
+
+    @classmethod
+    def load(cls, path: Any, *arguments: Any, **options: Any) -> Self:
+        """As in SB3; the memory goes on where it was saved.
+
+        With an environment of another number of streams all memories are newborn, and a warning says so. For an exact
+        continuation give the environment as it stood and ``force_reset=False``.
+        """
+        model = super().load(path, *arguments, **options)
+        saved = model.packed_memory
+        if saved.shape[0] == model.n_envs:
+            model.collector.restore(saved, model._clock)
+            model.collector.nonfinite = model._nonfinite
+        else:
+            warnings.warn(
+                f"the model was saved with {saved.shape[0]} streams and the environment has {model.n_envs}: every "
+                "memory is newborn; load with as many streams to go on with the saved ones",
+                stacklevel=2,
+            )
+        return model
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        networks, tensors = super()._get_torch_save_params()
+        return networks, [*tensors, "packed_memory"]
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "collector"]
+
+
+def _random_state() -> dict[str, Any]:
+    """Every generator that learning draws from."""
+    return {"torch": torch.get_rng_state().numpy(), "numpy": np.random.get_state(), "python": random.getstate()}
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(torch.from_numpy(state["torch"]))
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])

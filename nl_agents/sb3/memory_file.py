@@ -1,0 +1,86 @@
+"""The live memory of a recurrent model, apart from its weights: read it, save it, give it back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor
+
+from nl_agents.errors import CheckpointError, StateMismatchError
+
+HostArrays = tuple[NDArray[np.float32], NDArray[np.float32]]
+_PARTS = ("pi_hidden", "pi_cell", "vf_hidden", "vf_cell")
+
+
+def live_memory(model: BaseAlgorithm) -> HostArrays | None:
+    """The actor's live memory as ``predict(obs, state=...)`` takes it, (h, c) each [layers, B, hidden].
+
+    None for a model without memory (PPO, DQN ...).
+    """
+    if hasattr(model, "memory_state"):
+        hidden, cell = model.memory_state()
+        return hidden, cell
+    states = getattr(model, "_last_lstm_states", None)
+    return None if states is None else (states.pi[0].cpu().numpy().copy(), states.pi[1].cpu().numpy().copy())
+
+
+def save_memory(model: BaseAlgorithm, path: str | Path) -> Path:
+    """Writes the live memory of all streams, actor's and critic's, to a safetensors file (no pickle).
+
+    Written beside the target first and then moved, so that an interrupted write loses nothing.
+
+    Raises:
+        StateMismatchError: the model has no memory.
+    """
+    target, tensors = Path(path), _tensors(model)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
+    os.replace(partial, target)
+    return target
+
+
+def load_memory(model: BaseAlgorithm, path: str | Path) -> None:
+    """Gives a model the memory that ``save_memory`` wrote; episodes that run go on with it.
+
+    Raises:
+        CheckpointError: no such file, or not one of ours.
+        StateMismatchError: it holds another number of streams, or the memory of another core.
+    """
+    try:
+        saved = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"no memory can be read from {path}: {error}; save_memory(model, path) writes one") from (
+            error
+        )
+    own = _tensors(model)
+    shapes, mine = ({name: tuple(tensor.shape) for name, tensor in one.items()} for one in (saved, own))
+    if shapes != mine:
+        raise StateMismatchError(
+            f"{path} holds {shapes} and the model needs {mine}: build the model with the same core, sizes, critic and "
+            "number of streams"
+        )
+    if hasattr(model, "collector"):
+        model.collector.restore(saved["memory"].to(model.device), int(saved["clock"]))
+        return
+    for name, tensor in own.items():
+        tensor.copy_(saved[name])
+
+
+def _tensors(model: Any) -> dict[str, Tensor]:
+    if hasattr(model, "collector"):
+        return {"memory": model.collector.packed(), "clock": torch.tensor(model.collector.clock)}
+    states = getattr(model, "_last_lstm_states", None)
+    if states is None:
+        raise StateMismatchError(
+            f"{type(model).__name__} keeps no memory between steps; RecurrentPPO and FastRecurrentPPO do"
+        )
+    return dict(zip(_PARTS, (*states.pi, *states.vf), strict=True))
