@@ -188,8 +188,8 @@ def largest(typing: Any, a: Any, b: Any) -> Any:
 def exponential(typing: Any, a: Any) -> Any:
     """Exponentials, to about one unit in the last place: 2^n times a Taylor sum on -ln(2)/2 .. ln(2)/2.
 
-    Ln(2) is taken off in two parts, the first of so few digits that n times it is exact. Arguments beyond what the
-    dtype can hold count as the nearest that it can; NaN stays NaN.
+    Ln(2) is taken off in two parts, the first of so few digits that n times it is exact. Beyond about what the
+    dtype can hold (87, 708) it is 0 or infinite; NaN stays NaN.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -218,6 +218,8 @@ def exponential(typing: Any, a: Any) -> Any:
         raised = builder.add(builder.fptosi(n, whole), ir.Constant(whole, [bias] * LANES))
         power_of_two = builder.bitcast(builder.shl(raised, ir.Constant(whole, [digits] * LANES)), kind)
         result = builder.fmul(result, power_of_two)
+        result = builder.select(builder.fcmp_ordered(">", arguments[0], filled(edge)), filled(math.inf), result)
+        result = builder.select(builder.fcmp_ordered("<", arguments[0], filled(-edge)), filled(0.0), result)
         return builder.select(builder.fcmp_unordered("uno", arguments[0], arguments[0]), arguments[0], result)
 
     return a(a), generate

@@ -76,13 +76,12 @@ def test_exponentials_are_right_to_three_units_in_the_last_place(dtype: Any, edg
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_exponentials_beyond_the_range_are_finite_and_nan_stays_nan(dtype: Any) -> None:
+def test_exponentials_beyond_the_range_are_zero_or_infinite_and_nan_stays_nan(dtype: Any) -> None:
     numbers = np.zeros(LANES, dtype)
     numbers[:5] = np.nan, np.inf, -np.inf, 1e30, -1e30
     out = np.empty_like(numbers)
     _exponentials(numbers, out)
-    assert np.isnan(out[0]) and np.isfinite(out[1:]).all()
-    assert out[1] == out[3] > 1e37 and 0.0 <= out[2] == out[4] < 1e-37 and (out[5:] == 1.0).all()
+    np.testing.assert_array_equal(out, [np.nan, np.inf, 0.0, np.inf, 0.0] + 11 * [1.0])
 
 
 @compiled
