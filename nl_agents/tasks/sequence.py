@@ -145,10 +145,10 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         num_waiting, waiting = self._num_waiting, self._waiting
         step: Outcome = self._guarded(self.backend.step, actions, waiting if num_waiting else None)
         ended = step[1] | step[2]
-        if self._clock.advance(self.num_envs - num_waiting) and self.switch == "in-episode":
+        num_ended = int(np.count_nonzero(ended))
+        if self._clock.advance(self.num_envs - num_waiting, num_ended) and self.switch == "in-episode":
             self._enter_task(self._all_streams)
             self._guarded(self.backend.set_tasks, self._active)
-        num_ended = int(np.count_nonzero(ended))
         if self._same_step:
             final = self._guarded(self.backend.observations) if num_ended else None
             if num_ended:
@@ -205,7 +205,8 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         calls ``recreate(index)`` and ``reset()`` next, and so does whoever takes the state up.
         """
         index = {name: task for task, name in enumerate(self.task_names)}
-        return {
+        counted = {"episodes": self._clock.episodes} if self._clock.by_episode else {}
+        return counted | {
             "format": _STATE_FORMAT,
             "tasks": list(self.task_names),
             "num_envs": self.num_envs,
@@ -234,7 +235,8 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
                     f"the saved sequence has {key} {state.get(key)!r}, this one {mine!r}; build the sequence as it was"
                 )
         self._start_life(int(state["seed"]))
-        self._clock.rewind_to(int(state["clock"]), [(int(step), str(name)) for step, name in state["task_log"]])
+        log = [(int(step), str(name)) for step, name in state["task_log"]]
+        self._clock.rewind_to(int(state["clock"]), log, int(state.get("episodes", 0)))
         entries = np.asarray(state["effective_log"], dtype=np.int64).reshape(-1, 3).tolist()
         self.effective_log = [(at, stream, self.task_names[task]) for at, stream, task in entries]
         self._active = np.array(state["active"], dtype=np.int64)
