@@ -19,8 +19,8 @@ from nl_agents.envs.popgym_tasks import make_popgym
 from nl_agents.envs.sb3_view import to_sb3
 from nl_agents.errors import UnknownNameError
 from nl_agents.tasks import AugmentObservation, Preset, Schedule, SequenceEnv, Suite, Task, TaskSequence
-from nl_agents.tasks.python_backend import PythonBackend
 from nl_agents.tasks.sequence import Autoreset, InfoLevel
+from nl_agents.tasks.shifted_backend import make_task_backend
 
 __all__ = ["SUITES", "AugmentObservation", "make", "make_popgym", "make_sequence", "preset", "to_sb3"]
 
@@ -56,6 +56,7 @@ def make_sequence(
     info: InfoLevel = "hidden",
     backend: str = "auto",
     autoreset: Autoreset = "next-step",
+    curriculum_seed: int | None = None,
 ) -> TaskSequence:
     """Builds a life: B streams, one clock, tasks that change.
 
@@ -67,6 +68,7 @@ def make_sequence(
         info: what the agent is told: ``hidden``, ``notified`` or ``task-id``.
         backend: ``auto``, ``python`` or ``envpool`` where the suite has it; your own tasks run on ``python``.
         autoreset: ``next-step`` or ``same-step``, as gymnasium defines them.
+        curriculum_seed: seed of the schedule and of what shifts draw, the same for every life; None: each its own.
 
     Raises:
         UnknownNameError: no such suite or preset.
@@ -74,7 +76,7 @@ def make_sequence(
     """
     if num_envs is not None and num_envs < 1:
         raise ValueError(f"num_envs must be an int >= 1, got {num_envs}")
-    life: dict[str, Any] = {"seed": seed, "info": info, "autoreset": autoreset}
+    life: dict[str, Any] = {"seed": seed, "info": info, "autoreset": autoreset, "curriculum_seed": curriculum_seed}
     if isinstance(name_or_tasks, str):
         suite, _ = preset(name_or_tasks)
         size = name_or_tasks.partition(":")[2] or None
@@ -86,7 +88,7 @@ def make_sequence(
         raise ValueError("your own tasks need a schedule: make_sequence(tasks, schedule=Cyclic(every=25_000))")
     if backend not in ("auto", "python"):
         raise ValueError(f"your own tasks run on backend='python', got {backend!r}")
-    return TaskSequence(PythonBackend(name_or_tasks, num_envs or 16), names, schedule, **life)
+    return TaskSequence(make_task_backend(name_or_tasks, num_envs or 16), names, schedule, **life)
 
 
 def make(name_or_tasks: str | Sequence[Task], **options: Any) -> SequenceEnv:
@@ -94,7 +96,7 @@ def make(name_or_tasks: str | Sequence[Task], **options: Any) -> SequenceEnv:
 
     Args:
         name_or_tasks: as in ``make_sequence``.
-        options: ``seed``, ``schedule``, ``info`` and ``backend`` of ``make_sequence``.
+        options: ``seed``, ``schedule``, ``info``, ``backend`` and ``curriculum_seed`` of ``make_sequence``.
     """
     return SequenceEnv(make_sequence(name_or_tasks, num_envs=1, **options))
 

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from nl_agents.errors import UnknownNameError
 from nl_agents.seeding import hash_uniform, spawn
-from nl_agents.tasks.backend import BoolArray, IntArray, Outcome
+from nl_agents.tasks.backend import BoolArray, FloatArray, IntArray, Outcome
 
 TIME_STEP = 0.02  # seconds
 POSITION_LIMIT = 2.4  # metres
@@ -80,7 +81,10 @@ class CartPoleBackend:
     def set_tasks(self, tasks: IntArray) -> None:
         """Changes the constants; position and speed of cart and pole go on from where they are."""
         self._tasks = tasks
-        constants = {name: column[tasks] for name, column in self._table.items()}
+        self._derive({name: column[tasks] for name, column in self._table.items()})
+
+    def _derive(self, constants: dict[str, FloatArray]) -> None:
+        self._constants = constants
         self._force, self._length, self._gravity = constants["force"], constants["length"], constants["gravity"]
         self._pole_mass = constants["pole_mass"]
         self._mass = constants["pole_mass"] + constants["cart_mass"]
@@ -142,6 +146,22 @@ class CartPoleBackend:
         self._keys = np.array(state["keys"], dtype=np.uint64)
         self._episodes = np.array(state["episodes"], dtype=np.uint64)
         self.set_tasks(np.array(state["tasks"], dtype=np.int64))
+
+    def watch_attributes(self, names: tuple[str, ...]) -> None:
+        """Accepts the names of ``Physics``."""
+        for name in names:
+            if name not in self._table:
+                raise UnknownNameError("attribute of CartPole's physics", name, self._table)
+
+    def default_attribute(self, name: str, streams: IntArray, tasks: IntArray) -> FloatArray:
+        """Returns [N] the constant of each task."""
+        return self._table[name][tasks]
+
+    def set_attribute(self, name: str, streams: IntArray, tasks: IntArray, values: FloatArray) -> None:
+        """Sets a constant on some streams until their task changes; total mass and mass moment follow."""
+        changed = self._constants[name].copy()
+        changed[streams] = values
+        self._derive(self._constants | {name: changed})
 
     def close(self) -> None:
         """Holds nothing outside Python."""
