@@ -14,7 +14,14 @@ from typing import Any
 
 import gymnasium as gym
 
-from nl_agents.envs import cartpole_flip, minigrid_memory, minigrid_recurring, needle
+from nl_agents.envs import (
+    cartpole_flip,
+    control_obs_shift,
+    minigrid_memory,
+    minigrid_recurring,
+    needle,
+    permute_long,
+)
 from nl_agents.envs.popgym_tasks import make_popgym
 from nl_agents.envs.sb3_view import to_sb3
 from nl_agents.errors import UnknownNameError
@@ -24,13 +31,22 @@ from nl_agents.tasks.shifted_backend import make_task_backend
 
 __all__ = ["SUITES", "AugmentObservation", "make", "make_popgym", "make_sequence", "preset", "to_sb3"]
 
-_SUITES = (cartpole_flip.SUITE, minigrid_recurring.SUITE, minigrid_memory.SUITE, needle.SUITE)
-SUITES: dict[str, Suite] = {suite.name: suite for suite in _SUITES}
+_MODULES = (
+    cartpole_flip,
+    minigrid_recurring,
+    minigrid_memory,
+    needle,
+    control_obs_shift,
+    permute_long,
+)
+SUITES: dict[str, Suite] = {module.SUITE.name: module.SUITE for module in _MODULES}
 GYM_IDS = {
     "NL/CartPoleFlip-v0": "cartpole-flip",
     "NL/MinigridRecurring-v0": "minigrid-recurring",
     "NL/MinigridMemory-v0": "minigrid-memory",
     "NL/Needle-v0": "needle",
+    "NL/ControlObsShift-v0": "control-obs-shift",
+    "NL/PermuteLong-v0": "permute-long",
 }
 
 

@@ -54,15 +54,16 @@ class CartPoleBackend:
     Args:
         physics: the constants of each task.
         num_envs: streams B.
+        episode_limit: env steps after which an episode is truncated.
     """
 
     exact_state = True
     switches_in_episode = True
-    episode_limit: int | None = EPISODE_LIMIT
     stream_at_work: int | None = None
 
-    def __init__(self, physics: tuple[Physics, ...], num_envs: int) -> None:
-        self.num_envs = num_envs
+    def __init__(self, physics: tuple[Physics, ...], num_envs: int, episode_limit: int = EPISODE_LIMIT) -> None:
+        self.num_envs, self._limit = num_envs, episode_limit
+        self.episode_limit: int | None = episode_limit
         high = np.array([POSITION_LIMIT * 2, np.inf, ANGLE_LIMIT * 2, np.inf], dtype=np.float32)
         self.single_observation_space = spaces.Box(-high, high, dtype=np.float32)
         self.single_action_space = spaces.Discrete(2)
@@ -119,7 +120,7 @@ class CartPoleBackend:
         self._steps += 1
         outside = np.abs(self._state[0::2]) > self._limits
         terminated: BoolArray = outside[0] | outside[1]
-        truncated: BoolArray = self._steps >= EPISODE_LIMIT
+        truncated: BoolArray = self._steps >= self._limit
         reward = np.ones(self.num_envs)
         if waiting is not None:
             reward[waiting], terminated[waiting], truncated[waiting] = 0.0, False, False

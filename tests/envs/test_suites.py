@@ -17,6 +17,7 @@ from nl_agents.tasks import Blocks, GeometricHidden, TaskSequence
 from nl_agents.tasks.envpool_backend import envpool_is_installed
 
 CASES = [("cartpole-flip", "auto"), ("minigrid-recurring", "python"), ("minigrid-memory", "auto"), ("needle", "auto")]
+CASES += [("control-obs-shift", "auto"), ("permute-long", "auto")]
 if envpool_is_installed():
     CASES.append(("minigrid-recurring", "envpool"))
 EXACT = [case for case in CASES if case[1] != "envpool"]
