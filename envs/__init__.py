@@ -16,6 +16,7 @@ import gymnasium as gym
 
 from nl_agents.envs import (
     cartpole_flip,
+    control_drift,
     control_obs_shift,
     minigrid_memory,
     minigrid_recurring,
@@ -38,6 +39,7 @@ _MODULES = (
     needle,
     control_obs_shift,
     permute_long,
+    control_drift,
 )
 SUITES: dict[str, Suite] = {module.SUITE.name: module.SUITE for module in _MODULES}
 GYM_IDS = {
@@ -47,6 +49,7 @@ GYM_IDS = {
     "NL/Needle-v0": "needle",
     "NL/ControlObsShift-v0": "control-obs-shift",
     "NL/PermuteLong-v0": "permute-long",
+    "NL/ControlDrift-v0": "control-drift",
 }
 
 

@@ -4,7 +4,7 @@ from nl_agents.tasks.action_shifts import ActionGain, ActionPermutation, ActionS
 from nl_agents.tasks.augment import AugmentObservation
 from nl_agents.tasks.backend import Backend
 from nl_agents.tasks.chains import Curriculum, Markov
-from nl_agents.tasks.drifts import Drift, Linear, OrnsteinUhlenbeck, RandomWalk, Sigmoid, Sine
+from nl_agents.tasks.drifts import Drift, Linear, Sigmoid, Sine
 from nl_agents.tasks.observation_shifts import (
     Distractors,
     ObservationNoise,
@@ -14,6 +14,7 @@ from nl_agents.tasks.observation_shifts import (
     RandomOffset,
 )
 from nl_agents.tasks.per_episode import PerEpisode
+from nl_agents.tasks.random_drifts import OrnsteinUhlenbeck, RandomWalk, Steps
 from nl_agents.tasks.schedules import Blocks, Constant, Cyclic, GeometricHidden, Schedule, Spans
 from nl_agents.tasks.sequence import TaskSequence
 from nl_agents.tasks.shifted_backend import ShiftedBackend, ShiftedTask
@@ -56,6 +57,7 @@ __all__ = [
     "Sigmoid",
     "Sine",
     "Spans",
+    "Steps",
     "Suite",
     "Task",
     "TaskSequence",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nl_agents.seeding import generator, spawn
+from nl_agents.seeding import spawn
 from nl_agents.tasks.backend import FloatArray
 
 Path = Callable[[FloatArray], FloatArray]
@@ -34,6 +34,10 @@ class Drift(ABC):
 
     def __mul__(self, other: Drift | float) -> Drift:
         return Product(self, as_drift(other))
+
+    def clipped(self, low: float, high: float) -> Drift:
+        """Returns the same drift, cut to ``low`` and ``high``."""
+        return Clipped(self, low, high)
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -69,7 +73,7 @@ class Linear(Drift):
     steps: float
 
     def __post_init__(self) -> None:
-        _check_positive(self, steps=self.steps)
+        check_positive(self, steps=self.steps)
 
     def path(self, seed: int) -> Path:
         """Returns the straight line and what stays after it."""
@@ -93,7 +97,7 @@ class Sigmoid(Drift):
     width: float
 
     def __post_init__(self) -> None:
-        _check_positive(self, width=self.width)
+        check_positive(self, width=self.width)
 
     def path(self, seed: int) -> Path:
         """Returns the S-curve, written with tanh, which does not overflow."""
@@ -118,75 +122,11 @@ class Sine(Drift):
     phase: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_positive(self, period=self.period)
+        check_positive(self, period=self.period)
 
     def path(self, seed: int) -> Path:
         """Returns the swing."""
         return lambda times: self.mean + self.amplitude * np.sin(2 * np.pi * (times / self.period + self.phase))
-
-
-@dataclass(frozen=True)
-class RandomWalk(Drift):
-    """``x_{n+1} = x_n + sd * normal`` at times ``n * every``, reflected at ``low`` and ``high``, straight in between.
-
-    Args:
-        start: value at time 0, within the bounds.
-        sd: standard deviation of one move, > 0.
-        every: time between two moves, > 0.
-        low: lowest value.
-        high: highest value.
-    """
-
-    start: float
-    sd: float
-    every: float
-    low: float = -np.inf
-    high: float = np.inf
-
-    def __post_init__(self) -> None:
-        _check_positive(self, sd=self.sd, every=self.every)
-        if not self.low <= self.start <= self.high or self.low == self.high:
-            raise ValueError(f"RandomWalk expected low <= start <= high and low < high, got {self}")
-
-    def path(self, seed: int) -> Path:
-        """Returns the walk of this seed."""
-
-        def move(value: float, normal: float) -> float:
-            value += self.sd * normal
-            while not self.low <= value <= self.high:
-                value = 2 * self.low - value if value < self.low else 2 * self.high - value
-            return value
-
-        return _Knots(self.start, self.every, move, seed)
-
-
-@dataclass(frozen=True)
-class OrnsteinUhlenbeck(Drift):
-    """A walk that is drawn back: ``dx = (mean - x) dt / relaxation + ...``, stationary with spread ``sd``.
-
-    Taken exactly at times ``n * every``: x_{n+1} = mean + r (x_n - mean) + sd sqrt(1 - r²) normal with
-    r = exp(-every / relaxation); straight in between. Begins at ``mean``.
-
-    Args:
-        mean: where it is drawn to.
-        sd: standard deviation in the long run, > 0.
-        relaxation: time in which a distance shrinks to 1 / e, > 0.
-        every: time between two draws, > 0.
-    """
-
-    mean: float
-    sd: float
-    relaxation: float
-    every: float
-
-    def __post_init__(self) -> None:
-        _check_positive(self, sd=self.sd, relaxation=self.relaxation, every=self.every)
-
-    def path(self, seed: int) -> Path:
-        """Returns the walk of this seed."""
-        keep = float(np.exp(-self.every / self.relaxation))
-        kick = self.sd * float(np.sqrt(1 - keep * keep))
-        return _Knots(self.mean, self.every, lambda x, normal: self.mean + keep * (x - self.mean) + kick * normal, seed)
 
 
 @dataclass(frozen=True)
@@ -215,28 +155,22 @@ class Product(Drift):
         return lambda times: one(times) * other(times)
 
 
-class _Knots:
-    """A chain of values at multiples of ``every``, drawn as far as anyone has asked, joined by straight lines."""
+@dataclass(frozen=True)
+class Clipped(Drift):
+    """A drift cut to bounds."""
 
-    def __init__(self, start: float, every: float, move: Callable[[float, float], float], seed: int) -> None:
-        self._values, self._every, self._move = np.array([start]), every, move
-        self._random = generator(seed, "drift")
+    drift: Drift
+    low: float
+    high: float
 
-    def __call__(self, times: FloatArray) -> FloatArray:
-        position = np.asarray(times, dtype=np.float64) / self._every
-        below = np.floor(position).astype(np.int64)
-        missing = int(below.max(initial=0)) + 2 - len(self._values)
-        if missing > 0:
-            new = [float(self._values[-1])]
-            for normal in self._random.standard_normal(missing):  # one by one or all at once, the draws are the same
-                new.append(self._move(new[-1], float(normal)))
-            self._values = np.concatenate([self._values, new[1:]])
-        left, right = self._values[below], self._values[below + 1]
-        joined: FloatArray = left + (right - left) * (position - below)
-        return joined
+    def path(self, seed: int) -> Path:
+        """Returns the path between the bounds."""
+        inside = self.drift.path(seed)
+        return lambda times: np.clip(inside(times), self.low, self.high)
 
 
-def _check_positive(drift: Drift, **numbers: float) -> None:
+def check_positive(drift: Drift, **numbers: float) -> None:
+    """Raises ValueError naming the argument that is not a number > 0."""
     for name, number in numbers.items():
         if not number > 0:
             raise ValueError(f"{type(drift).__name__}({name}=...) expected a number > 0, got {number}")

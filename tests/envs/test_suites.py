@@ -17,7 +17,7 @@ from nl_agents.tasks import Blocks, GeometricHidden, TaskSequence
 from nl_agents.tasks.envpool_backend import envpool_is_installed
 
 CASES = [("cartpole-flip", "auto"), ("minigrid-recurring", "python"), ("minigrid-memory", "auto"), ("needle", "auto")]
-CASES += [("control-obs-shift", "auto"), ("permute-long", "auto")]
+CASES += [("control-obs-shift", "auto"), ("permute-long", "auto"), ("control-drift", "auto")]
 if envpool_is_installed():
     CASES.append(("minigrid-recurring", "envpool"))
 EXACT = [case for case in CASES if case[1] != "envpool"]
@@ -106,8 +106,11 @@ def valid_transitions(case: tuple[str, str], autoreset: str, num_envs: int, bloc
     return [rows[:count] for rows in found]
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("num_envs", "blocks"), [(3, 10**6), (1, 150)])
+# Where physics drift with the clock over all streams, what a stream lives depends on when the others wait: one stream.
+@pytest.mark.parametrize(
+    ("case", "num_envs", "blocks"),
+    [(case, 3, 10**6) for case in CASES if case[0] != "control-drift"] + [(case, 1, 150) for case in CASES],
+)
 def test_both_autoreset_modes_give_the_same_valid_transitions(
     case: tuple[str, str], num_envs: int, blocks: int
 ) -> None:

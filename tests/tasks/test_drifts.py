@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nl_agents.tasks.drifts import Drift, Fixed, Linear, OrnsteinUhlenbeck, RandomWalk, Sigmoid, Sine
+from nl_agents.tasks import Drift, Linear, OrnsteinUhlenbeck, RandomWalk, Sigmoid, Sine, Steps
+from nl_agents.tasks.drifts import Fixed
 
-RANDOM = [RandomWalk(1.0, 0.1, every=10, low=0.5, high=1.5), OrnsteinUhlenbeck(2.0, 0.5, relaxation=100, every=10)]
+RANDOM = [
+    RandomWalk(1.0, 0.1, every=10, low=0.5, high=1.5),
+    OrnsteinUhlenbeck(2.0, 0.5, relaxation=100, every=10),
+    Steps(1.0, 3.0, every=50),
+]
 
 
 def at(drift: Drift, *times: float, seed: int = 0) -> list[float]:
@@ -25,6 +30,7 @@ def test_closed_forms() -> None:
 def test_drifts_add_and_multiply() -> None:
     drift = 2 * Linear(0, 1, steps=10) + Fixed(1) * 3
     assert at(drift, 0, 10) == [3, 5]
+    assert at(drift.clipped(3.5, 4), 0, 5, 10) == [3.5, 4, 4]
     same = OrnsteinUhlenbeck(0, 1, relaxation=10, every=1)
     twice = at(same + same, 50)[0]
     assert twice != pytest.approx(2 * at(same, 50)[0])  # independent, not the same path twice
