@@ -18,7 +18,9 @@ from nl_agents.envs import (
     cartpole_flip,
     control_drift,
     control_obs_shift,
+    minigrid_goal_reversal,
     minigrid_memory,
+    minigrid_memory_switch,
     minigrid_recurring,
     needle,
     permute_long,
@@ -40,6 +42,8 @@ _MODULES = (
     control_obs_shift,
     permute_long,
     control_drift,
+    minigrid_goal_reversal,
+    minigrid_memory_switch,
 )
 SUITES: dict[str, Suite] = {module.SUITE.name: module.SUITE for module in _MODULES}
 GYM_IDS = {
@@ -50,6 +54,8 @@ GYM_IDS = {
     "NL/ControlObsShift-v0": "control-obs-shift",
     "NL/PermuteLong-v0": "permute-long",
     "NL/ControlDrift-v0": "control-drift",
+    "NL/MinigridGoalReversal-v0": "minigrid-goal-reversal",
+    "NL/MinigridMemorySwitch-v0": "minigrid-memory-switch",
 }
 
 
