@@ -63,7 +63,7 @@ def test_the_classifier_sees_what_differs() -> None:
 
 @pytest.mark.parametrize(("suite", "first", "second"), PAIRS[:-1] + SHIFTED)
 def test_the_tasks_differ(suite: str, first: str, second: str) -> None:
-    """From the same seed, the same actions lead elsewhere or pay something else. (The mazes have a test of their own.)"""
+    """From the same seed, the same actions lead elsewhere or pay something else; the mazes have a test of their own."""
     lives = []
     for task in (first, second):
         sequence = envs.SUITES[suite].task_env(task, num_envs=16, seed=3)
