@@ -63,6 +63,7 @@ class ShiftedBackend:
         self.single_observation_space = common_space(
             [(task.name, space_after(inner.single_observation_space, task.shifts)) for task in self.tasks]
         )
+        self._streams = np.arange(self.num_envs)
         self._inner_of = np.array([task.inner for task in self.tasks])
         self._names = tuple(sorted({s.name for task in self.tasks for s in task.shifts if isinstance(s, Attribute)}))
         self._sees = any(isinstance(shift, ObservationShift) for task in self.tasks for shift in task.shifts)
@@ -110,16 +111,17 @@ class ShiftedBackend:
     def set_tasks(self, tasks: IntArray) -> None:
         """Changes the shifts of running episodes, and the physics where they differ."""
         if len(set(self._inner_of.tolist())) > 1:
-            self.inner.set_tasks(self._inner_of[tasks])
+            self.inner.set_tasks(self._inner_of[tasks])  # a fresh array, never written to
         self._place(tasks)
 
     def reset(self, streams: IntArray, tasks: IntArray) -> None:
         """Begins episodes inside, with the attributes that are in force now."""
-        self._place(tasks)
+        if tasks is not self._tasks:
+            self._place(tasks)
         self._episodes[streams] += 1
         self._steps[streams] = 0
         self._set_attributes()
-        self.inner.reset(streams, self._inner_of[tasks])
+        self.inner.reset(streams, self._inner_tasks)
         self._in_force = {}  # a backend may set its own constants where the task changes
 
     def step(self, actions: npt.NDArray[Any], waiting: BoolArray | None) -> Outcome:
@@ -179,7 +181,7 @@ class ShiftedBackend:
 
     def _place(self, tasks: IntArray) -> None:
         """Takes up which task each stream is in, and which streams each task has; None: all of them."""
-        self._tasks, self._in_force = tasks, {}
+        self._tasks, self._inner_tasks, self._in_force = tasks, self._inner_of[tasks], {}
         present = np.unique(tasks).tolist()
         self._groups: list[tuple[int, IntArray | None]] = [
             (task, None if len(present) == 1 else np.flatnonzero(tasks == task)) for task in present
@@ -204,13 +206,15 @@ class ShiftedBackend:
         if not self._names:
             return
         assert isinstance(self.inner, Attributed)
-        moment, streams, inner = self._moment(), np.arange(self.num_envs), self._inner_of[self._tasks]
+        moment, streams, inner = self._moment(), self._streams, self._inner_tasks
         for name in self._names:
             values = self.inner.default_attribute(name, streams, inner)
             for task, rows in self._groups:
-                rows = streams if rows is None else rows
                 for apply in self._bound[task].attributes.get(name, ()):
-                    values[rows] = apply(values[rows], moment.of(rows))
+                    if rows is None:
+                        values = apply(values, moment)
+                    else:
+                        values[rows] = apply(values[rows], moment.of(rows))
             known = self._in_force.get(name)
             if known is None or not np.array_equal(known, values):
                 self.inner.set_attribute(name, streams, inner, values)

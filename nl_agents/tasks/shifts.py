@@ -42,9 +42,9 @@ class Moment:
         return Moment(self.clock, self.episodes[rows], self.steps[rows], self.keys[rows])
 
     def times(self, time: Time) -> FloatArray:
-        """Returns [N]: ``life`` the clock, ``episodes`` the stream's episode, ``within-episode`` the steps into it."""
+        """Returns ``life``: the clock, one for all [1]; ``episodes`` [N]; ``within-episode``: the steps into it [N]."""
         if time == "life":
-            return np.full(len(self.keys), float(self.clock))
+            return np.array([float(self.clock)])
         return (self.episodes if time == "episodes" else self.steps).astype(np.float64)
 
 
@@ -139,7 +139,7 @@ class Attribute(Shift):
 
         def set_to(own: FloatArray, moment: Moment) -> FloatArray:
             values = path(moment.times(self.time))
-            return own * values if self.relative else values
+            return own * values if self.relative else np.broadcast_to(values, own.shape)
 
         return set_to
 

@@ -87,3 +87,12 @@ def test_what_each_level_tells(name: str) -> None:
         sequence = envs.make_sequence(name, num_envs=2, info=level, backend="python" if "recurring" in name else "auto")  # type: ignore[arg-type]
         assert set(sequence.reset()[1]) == keys
         assert set(sequence.step(sequence.action_space.sample())[4]) == keys
+
+
+@pytest.mark.parametrize("name", sorted(envs.SUITES))
+def test_stable_baselines_sees_every_suite(name: str) -> None:
+    sequence = envs.make_sequence(name, num_envs=3, backend="python" if "recurring" in name else "auto")
+    view = envs.to_sb3(sequence, flatten=True)
+    assert view.observation_space.contains(view.reset()[0])
+    seen, reward, ended, told = view.step(sequence.action_space.sample())
+    assert seen.shape == (3, *view.observation_space.shape) and len(told) == len(reward) == len(ended) == 3

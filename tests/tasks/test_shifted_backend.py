@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from nl_agents import envs
 from nl_agents.envs.cartpole_physics import CartPoleBackend, Physics
+from nl_agents.envs.minigrid_view import make_minigrid
 from nl_agents.errors import StateMismatchError, UnknownNameError
 from nl_agents.tasks import (
     ActionGain,
@@ -245,6 +246,42 @@ def test_only_the_named_task_is_told() -> None:
 
 def test_python_tasks_that_share_an_env_can_switch_within_an_episode() -> None:
     assert life(RewardSign()).backend.switches_in_episode
+
+
+def test_a_drift_goes_on_where_envs_are_built_anew() -> None:
+    tasks = [Task("drifting", lambda: gym.make("Pendulum-v1"), shifts=(ObservationOffset(Linear(0, 1e6, steps=1e6)),))]
+    sequence = envs.make_sequence(tasks, schedule=Cyclic(10**6), num_envs=2)
+    sequence.reset(seed=0)
+    for _ in range(500):
+        sequence.step(np.zeros((2, 1), np.float32))
+    state, clock = sequence.get_state(), sequence.clock
+    assert not sequence.exact_state and clock > 900
+    other = envs.make_sequence(tasks, schedule=Cyclic(10**6), num_envs=2)
+    other.set_state(state)
+    lives = []
+    for life_of in (sequence, other):
+        life_of.recreate(1)
+        seen, _ = life_of.reset()
+        assert (np.abs(seen[:, 0] - clock) <= 1.001).all()
+        lives.append([seen, *(life_of.step(np.ones((2, 1), np.float32))[0] for _ in range(20))])
+    np.testing.assert_array_equal(lives[0], lives[1])
+
+
+def test_an_entry_of_a_dict_can_be_shifted() -> None:
+    def make() -> gym.Env[Any, Any]:
+        return make_minigrid("MiniGrid-Empty-Random-6x6-v0")
+
+    tasks = [Task("plain", make), Task("mixed", make, shifts=(ObservationPermutation(key="image"),))]
+    life_of = [
+        envs.make_sequence([task], schedule=Cyclic(10**6), num_envs=4, curriculum_seed=0)
+        for task in (tasks[0], tasks[1])
+    ]
+    (plain, _), (mixed, _) = (sequence.reset(seed=0) for sequence in life_of)
+    assert plain["image"].shape == mixed["image"].shape and mixed["image"].dtype == np.uint8
+    assert life_of[1].observation_space.contains(mixed)
+    assert mixed["image"].reshape(4, -1).sum() > 0 and not np.array_equal(plain["image"], mixed["image"])
+    both = envs.make_sequence(tasks, schedule=Cyclic(10**6), num_envs=4)
+    assert both.single_observation_space == life_of[0].single_observation_space
 
 
 def test_errors_name_what_is_wrong() -> None:
