@@ -14,23 +14,48 @@ from typing import Any
 
 import gymnasium as gym
 
-from nl_agents.envs import cartpole_flip, minigrid_memory, minigrid_recurring, needle
+from nl_agents.envs import (
+    cartpole_flip,
+    control_drift,
+    control_obs_shift,
+    minigrid_goal_reversal,
+    minigrid_memory,
+    minigrid_memory_switch,
+    minigrid_recurring,
+    needle,
+    permute_long,
+)
 from nl_agents.envs.popgym_tasks import make_popgym
 from nl_agents.envs.sb3_view import to_sb3
 from nl_agents.errors import UnknownNameError
 from nl_agents.tasks import AugmentObservation, Preset, Schedule, SequenceEnv, Suite, Task, TaskSequence
-from nl_agents.tasks.python_backend import PythonBackend
 from nl_agents.tasks.sequence import Autoreset, InfoLevel
+from nl_agents.tasks.shifted_backend import make_task_backend
 
 __all__ = ["SUITES", "AugmentObservation", "make", "make_popgym", "make_sequence", "preset", "to_sb3"]
 
-_SUITES = (cartpole_flip.SUITE, minigrid_recurring.SUITE, minigrid_memory.SUITE, needle.SUITE)
-SUITES: dict[str, Suite] = {suite.name: suite for suite in _SUITES}
+_MODULES = (
+    cartpole_flip,
+    minigrid_recurring,
+    minigrid_memory,
+    needle,
+    control_obs_shift,
+    permute_long,
+    control_drift,
+    minigrid_goal_reversal,
+    minigrid_memory_switch,
+)
+SUITES: dict[str, Suite] = {module.SUITE.name: module.SUITE for module in _MODULES}
 GYM_IDS = {
     "NL/CartPoleFlip-v0": "cartpole-flip",
     "NL/MinigridRecurring-v0": "minigrid-recurring",
     "NL/MinigridMemory-v0": "minigrid-memory",
     "NL/Needle-v0": "needle",
+    "NL/ControlObsShift-v0": "control-obs-shift",
+    "NL/PermuteLong-v0": "permute-long",
+    "NL/ControlDrift-v0": "control-drift",
+    "NL/MinigridGoalReversal-v0": "minigrid-goal-reversal",
+    "NL/MinigridMemorySwitch-v0": "minigrid-memory-switch",
 }
 
 
@@ -56,6 +81,7 @@ def make_sequence(
     info: InfoLevel = "hidden",
     backend: str = "auto",
     autoreset: Autoreset = "next-step",
+    curriculum_seed: int | None = None,
 ) -> TaskSequence:
     """Builds a life: B streams, one clock, tasks that change.
 
@@ -67,6 +93,7 @@ def make_sequence(
         info: what the agent is told: ``hidden``, ``notified`` or ``task-id``.
         backend: ``auto``, ``python`` or ``envpool`` where the suite has it; your own tasks run on ``python``.
         autoreset: ``next-step`` or ``same-step``, as gymnasium defines them.
+        curriculum_seed: seed of the schedule and of what shifts draw, the same for every life; None: each its own.
 
     Raises:
         UnknownNameError: no such suite or preset.
@@ -74,7 +101,7 @@ def make_sequence(
     """
     if num_envs is not None and num_envs < 1:
         raise ValueError(f"num_envs must be an int >= 1, got {num_envs}")
-    life: dict[str, Any] = {"seed": seed, "info": info, "autoreset": autoreset}
+    life: dict[str, Any] = {"seed": seed, "info": info, "autoreset": autoreset, "curriculum_seed": curriculum_seed}
     if isinstance(name_or_tasks, str):
         suite, _ = preset(name_or_tasks)
         size = name_or_tasks.partition(":")[2] or None
@@ -86,7 +113,7 @@ def make_sequence(
         raise ValueError("your own tasks need a schedule: make_sequence(tasks, schedule=Cyclic(every=25_000))")
     if backend not in ("auto", "python"):
         raise ValueError(f"your own tasks run on backend='python', got {backend!r}")
-    return TaskSequence(PythonBackend(name_or_tasks, num_envs or 16), names, schedule, **life)
+    return TaskSequence(make_task_backend(name_or_tasks, num_envs or 16), names, schedule, **life)
 
 
 def make(name_or_tasks: str | Sequence[Task], **options: Any) -> SequenceEnv:
@@ -94,7 +121,7 @@ def make(name_or_tasks: str | Sequence[Task], **options: Any) -> SequenceEnv:
 
     Args:
         name_or_tasks: as in ``make_sequence``.
-        options: ``seed``, ``schedule``, ``info`` and ``backend`` of ``make_sequence``.
+        options: ``seed``, ``schedule``, ``info``, ``backend`` and ``curriculum_seed`` of ``make_sequence``.
     """
     return SequenceEnv(make_sequence(name_or_tasks, num_envs=1, **options))
 

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from nl_agents.errors import UnknownNameError
 from nl_agents.seeding import hash_uniform, spawn
-from nl_agents.tasks.backend import BoolArray, IntArray, Outcome
+from nl_agents.tasks.backend import BoolArray, FloatArray, IntArray, Outcome
 
 TIME_STEP = 0.02  # seconds
 POSITION_LIMIT = 2.4  # metres
@@ -53,15 +54,16 @@ class CartPoleBackend:
     Args:
         physics: the constants of each task.
         num_envs: streams B.
+        episode_limit: env steps after which an episode is truncated.
     """
 
     exact_state = True
     switches_in_episode = True
-    episode_limit: int | None = EPISODE_LIMIT
     stream_at_work: int | None = None
 
-    def __init__(self, physics: tuple[Physics, ...], num_envs: int) -> None:
-        self.num_envs = num_envs
+    def __init__(self, physics: tuple[Physics, ...], num_envs: int, episode_limit: int = EPISODE_LIMIT) -> None:
+        self.num_envs, self._limit = num_envs, episode_limit
+        self.episode_limit: int | None = episode_limit
         high = np.array([POSITION_LIMIT * 2, np.inf, ANGLE_LIMIT * 2, np.inf], dtype=np.float32)
         self.single_observation_space = spaces.Box(-high, high, dtype=np.float32)
         self.single_action_space = spaces.Discrete(2)
@@ -80,7 +82,10 @@ class CartPoleBackend:
     def set_tasks(self, tasks: IntArray) -> None:
         """Changes the constants; position and speed of cart and pole go on from where they are."""
         self._tasks = tasks
-        constants = {name: column[tasks] for name, column in self._table.items()}
+        self._derive({name: column[tasks] for name, column in self._table.items()})
+
+    def _derive(self, constants: dict[str, FloatArray]) -> None:
+        self._constants = constants
         self._force, self._length, self._gravity = constants["force"], constants["length"], constants["gravity"]
         self._pole_mass = constants["pole_mass"]
         self._mass = constants["pole_mass"] + constants["cart_mass"]
@@ -115,7 +120,7 @@ class CartPoleBackend:
         self._steps += 1
         outside = np.abs(self._state[0::2]) > self._limits
         terminated: BoolArray = outside[0] | outside[1]
-        truncated: BoolArray = self._steps >= EPISODE_LIMIT
+        truncated: BoolArray = self._steps >= self._limit
         reward = np.ones(self.num_envs)
         if waiting is not None:
             reward[waiting], terminated[waiting], truncated[waiting] = 0.0, False, False
@@ -142,6 +147,22 @@ class CartPoleBackend:
         self._keys = np.array(state["keys"], dtype=np.uint64)
         self._episodes = np.array(state["episodes"], dtype=np.uint64)
         self.set_tasks(np.array(state["tasks"], dtype=np.int64))
+
+    def watch_attributes(self, names: tuple[str, ...]) -> None:
+        """Accepts the names of ``Physics``."""
+        for name in names:
+            if name not in self._table:
+                raise UnknownNameError("attribute of CartPole's physics", name, self._table)
+
+    def default_attribute(self, name: str, streams: IntArray, tasks: IntArray) -> FloatArray:
+        """Returns [N] the constant of each task."""
+        return self._table[name][tasks]
+
+    def set_attribute(self, name: str, streams: IntArray, tasks: IntArray, values: FloatArray) -> None:
+        """Sets a constant on some streams until their task changes; total mass and mass moment follow."""
+        changed = self._constants[name].copy()
+        changed[streams] = values
+        self._derive(self._constants | {name: changed})
 
     def close(self) -> None:
         """Holds nothing outside Python."""

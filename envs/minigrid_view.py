@@ -33,12 +33,16 @@ class MinigridView(gym.ObservationWrapper[Any, Any, Any]):
     """Drops ``mission``, which would name the task, and can save a running episode.
 
     Args:
-        env: an unwrapped ``MiniGridEnv`` with the usual 7 x 7 view.
+        env: a ``MiniGridEnv`` without gymnasium's wrappers.
+        actions: how many of MiniGrid's actions there are, from the first on: 3 are left, right, forward.
     """
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
+    def __init__(self, env: gym.Env[Any, Any], actions: int = 7) -> None:
         super().__init__(env)
-        self.observation_space, self.action_space = OBSERVATION_SPACE, ACTION_SPACE
+        seen: Any = env.observation_space
+        image = spaces.Box(0, 255, seen["image"].shape, np.uint8)
+        self.observation_space = spaces.Dict({"image": image, "direction": spaces.Discrete(4)})
+        self.action_space = spaces.Discrete(actions)
 
     def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
         """Returns image and direction."""

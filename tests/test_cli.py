@@ -165,7 +165,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     ("words", "message"),
     [
         (["train", "--agent", "hpoe"], r"unknown agent 'hpoe': did you mean 'hope'"),
-        (["train", "--sequence", "cartpole-flop"], r"unknown sequence 'cartpole-flop': did you mean 'cartpole-flip'?"),
+        (["train", "--sequence", "cartpole-flop"], r"unknown sequence 'cartpole-flop': did you mean 'cartpole-flip'"),
         (["train", "--sequence", "cartpole-flip:quik"], r"did you mean 'quick'?"),
         (["train", "--sequence", "nowhere:make"], r"unknown sequence 'nowhere:make'"),
         (["train", "--steps", "0"], "--steps must be an integer >= 1, got 0"),

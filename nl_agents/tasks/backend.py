@@ -6,7 +6,7 @@ and does as it is told: begin an episode of that task on these streams, step tho
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -83,4 +83,39 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Frees what is held outside Python."""
+        ...
+
+
+@runtime_checkable
+class Curricular(Protocol):
+    """What a backend has beside the rest if something in it moves with the clock of the life."""
+
+    def take_curriculum(self, seed: int, clock: int) -> None:
+        """Is told after ``begin_life`` what to draw the shifts from, and how many env steps have been lived.
+
+        Args:
+            seed: of the life's curriculum, kept apart from the seed of the envs.
+            clock: valid env steps over all streams so far.
+        """
+        ...
+
+
+@runtime_checkable
+class Attributed(Protocol):
+    """What a backend has beside the rest if named numbers of its envs can be set."""
+
+    def watch_attributes(self, names: tuple[str, ...]) -> None:
+        """Is told once, before any life, which attributes will be set.
+
+        Raises:
+            UnknownNameError: an env has no such number; the text names those it has.
+        """
+        ...
+
+    def default_attribute(self, name: str, streams: IntArray, tasks: IntArray) -> FloatArray:
+        """Returns [N] what the env of task ``tasks[i]`` on stream ``streams[i]`` has by itself."""
+        ...
+
+    def set_attribute(self, name: str, streams: IntArray, tasks: IntArray, values: FloatArray) -> None:
+        """Sets ``values[i]`` in the env of task ``tasks[i]`` on stream ``streams[i]``; [N] each."""
         ...

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from nl_agents.seeding import spawn
-from nl_agents.tasks.backend import BoolArray, IntArray, Outcome
+from nl_agents.tasks.backend import BoolArray, FloatArray, IntArray, Outcome
+from nl_agents.tasks.env_attributes import get_attribute, require_attribute, set_attribute
 from nl_agents.tasks.env_state import get_env_state, keeps_state, set_env_state
 from nl_agents.tasks.task import Task
 
@@ -44,6 +45,8 @@ class PythonBackend:
         self._begun: set[tuple[int, int]] = set()
         self._latest: list[Any] = [None] * num_envs
         self._seed = 0
+        self._watched: tuple[str, ...] = ()
+        self._own: dict[tuple[int, int, str], float] = {}  # watched attributes as the env was built with
 
     def begin_life(self, seed: int) -> None:
         """Throws away every env that has run; each new one is seeded from (seed, task, stream) at its first reset."""
@@ -103,6 +106,27 @@ class PythonBackend:
         if state["seen"] is not None:
             self._latest = list(iterate(self._batch_observations, state["seen"]))
 
+    def watch_attributes(self, names: tuple[str, ...]) -> None:
+        """Reads these numbers of every env when it is built; UnknownNameError where one lacks them."""
+        for task in range(len(self.tasks)):
+            for name in names:
+                require_attribute(self.tasks[task].name, self._env((0, task)), name)
+        self._watched = names
+        for key, env in self._envs.items():
+            self._note(key, env)
+
+    def default_attribute(self, name: str, streams: IntArray, tasks: IntArray) -> FloatArray:
+        """Returns [N] what each env had when it was built."""
+        keys = list(zip(streams.tolist(), tasks.tolist(), strict=True))
+        for key in keys:
+            self._env(key)
+        return np.array([self._own[*key, name] for key in keys])
+
+    def set_attribute(self, name: str, streams: IntArray, tasks: IntArray, values: FloatArray) -> None:
+        """Sets one number in each env, one after another."""
+        for stream, task, value in zip(streams.tolist(), tasks.tolist(), values.tolist(), strict=True):
+            set_attribute(self._env((stream, task)), name, value)
+
     def close(self) -> None:
         """Closes every env."""
         for env in self._envs.values():
@@ -112,7 +136,11 @@ class PythonBackend:
     def _env(self, key: tuple[int, int]) -> gym.Env[Any, Any]:
         if key not in self._envs:
             self._envs[key] = self._build(self.tasks[key[1]])
+            self._note(key, self._envs[key])
         return self._envs[key]
+
+    def _note(self, key: tuple[int, int], env: gym.Env[Any, Any]) -> None:
+        self._own.update({(*key, name): get_attribute(env, name) for name in self._watched})
 
     def _build(self, task: Task) -> gym.Env[Any, Any]:
         if task.make is None:

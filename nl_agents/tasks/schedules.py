@@ -44,7 +44,7 @@ class Constant:
 
     def switches(self, seed: int, num_tasks: int) -> Iterator[tuple[int, int]]:
         """Yields the only entry, ``(0, task)``."""
-        _check_task(self.task, num_tasks)
+        check_task(self.task, num_tasks)
         yield 0, self.task
 
     def shortest_block(self) -> float:
@@ -63,7 +63,7 @@ class Cyclic:
     every: int
 
     def __post_init__(self) -> None:
-        _check_length(self.every, "Cyclic(every=...)")
+        check_length(self.every, "Cyclic(every=...)")
 
     def switches(self, seed: int, num_tasks: int) -> Iterator[tuple[int, int]]:
         """Yields ``(n * every, n mod num_tasks)``; one task alone yields one entry."""
@@ -93,14 +93,14 @@ class Blocks:
         if not self.blocks:
             raise ValueError("Blocks(blocks=...) expected at least one (task index, env steps), got an empty list")
         for position, (_, length) in enumerate(self.blocks):
-            _check_length(length, f"block {position} of Blocks")
+            check_length(length, f"block {position} of Blocks")
         if self.cycles is not None and self.cycles < 1:
             raise ValueError(f"Blocks(cycles=...) expected an int >= 1 or None for ever, got {self.cycles}")
 
     def switches(self, seed: int, num_tasks: int) -> Iterator[tuple[int, int]]:
         """Yields the start of every block; blocks that follow one of the same task are merged into it."""
         for task, _ in self.blocks:
-            _check_task(task, num_tasks)
+            check_task(task, num_tasks)
         rounds = itertools.repeat(self.blocks) if self.cycles is None else itertools.repeat(self.blocks, self.cycles)
         if self.cycles is None and len({task for task, _ in self.blocks}) == 1:
             rounds = itertools.repeat(self.blocks, 1)  # nothing will ever change: an endless search would hang
@@ -130,7 +130,7 @@ class GeometricHidden:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        _check_length(self.mean, "GeometricHidden(mean=...)")
+        check_length(self.mean, "GeometricHidden(mean=...)")
 
     def switches(self, seed: int, num_tasks: int) -> Iterator[tuple[int, int]]:
         """Yields the first task at 0, then endless draws; one task alone yields one entry."""
@@ -147,7 +147,39 @@ class GeometricHidden:
         return float(self.mean)
 
 
-def _check_length(length: int, where: str) -> None:
+@dataclass(frozen=True)
+class Spans:
+    """A written timetable: each task from one step to another, without gap or overlap.
+
+    Args:
+        spans: ``(task index, first step, step after the last)`` in env steps over all streams, from 0 on; the last
+            task stays for ever after its span.
+    """
+
+    spans: Sequence[tuple[int, int, int]]
+
+    def __post_init__(self) -> None:
+        if not self.spans:
+            raise ValueError("Spans(spans=...) expected at least one (task index, start, stop), got an empty list")
+        reached = 0
+        for position, (_, start, stop) in enumerate(self.spans):
+            if start != reached:
+                what = "leaves a gap from" if start > reached else "overlaps what is planned up to"
+                raise ValueError(f"span {position} of Spans begins at {start} and {what} {reached}: start it there")
+            check_length(stop - start, f"span {position} of Spans")
+            reached = stop
+
+    def switches(self, seed: int, num_tasks: int) -> Iterator[tuple[int, int]]:
+        """Yields the start of every span."""
+        yield from Blocks([(task, stop - start) for task, start, stop in self.spans], 1).switches(seed, num_tasks)
+
+    def shortest_block(self) -> float:
+        """Returns the shortest span; ``inf`` for a single one."""
+        return Blocks([(task, stop - start) for task, start, stop in self.spans], 1).shortest_block()
+
+
+def check_length(length: int, where: str) -> None:
+    """Raises ValueError unless ``length`` is an int >= 1."""
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise ValueError(
             f"{where} expected a task length of at least 1 env step (an int), got {length!r}; "
@@ -155,6 +187,7 @@ def _check_length(length: int, where: str) -> None:
         )
 
 
-def _check_task(task: int, num_tasks: int) -> None:
+def check_task(task: int, num_tasks: int) -> None:
+    """Raises ValueError unless the sequence has this task."""
     if not 0 <= task < num_tasks:
         raise ValueError(f"the schedule names task {task}, but the sequence has tasks 0 to {num_tasks - 1}")

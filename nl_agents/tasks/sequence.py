@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from nl_agents.errors import EnvironmentCrashedError, StateMismatchError
 from nl_agents.seeding import spawn
-from nl_agents.tasks.backend import Backend, BoolArray, FloatArray, IntArray, Outcome
+from nl_agents.tasks.backend import Backend, BoolArray, Curricular, FloatArray, IntArray, Outcome
 from nl_agents.tasks.clock import TaskClock
 from nl_agents.tasks.schedules import Schedule
 
@@ -49,6 +49,8 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         info: what the agent is told: ``hidden``, ``notified`` or ``task-id``.
         switch: what a switch does to running episodes: ``in-episode`` or ``next-reset``.
         autoreset: gymnasium's mode: ``next-step`` or ``same-step``.
+        curriculum_seed: seed of the schedule and of what shifts draw, for every life of this sequence; None takes the
+            life's, so that each has its own.
 
     Attributes:
         effective_log: ``(clock, stream, task name)``: from this clock on that stream ran this task. Ground truth.
@@ -75,6 +77,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         info: InfoLevel = "hidden",
         switch: Switch = "next-reset",
         autoreset: Autoreset = "next-step",
+        curriculum_seed: int | None = None,
     ) -> None:
         self.backend, self.schedule = backend, schedule  # first: a refused sequence is closed when it is collected
         _check_choice("info", info, get_args(InfoLevel))
@@ -90,6 +93,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(backend.single_observation_space, self.num_envs)
         self.action_space = batch_space(backend.single_action_space, self.num_envs)
         self.recommended: dict[str, Any] = {}
+        self.curriculum_seed = curriculum_seed
         self._all_streams = np.arange(self.num_envs)
         self._nobody = np.zeros(self.num_envs, dtype=np.bool_)
         self._start_life(seed)
@@ -116,7 +120,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         if self._must_recreate:
             raise StateMismatchError("this state holds no running episodes: call recreate(index) before reset()")
         if not self._started:
-            self._guarded(self.backend.begin_life, spawn(self._seed, "env"))
+            self._begin_backend(spawn(self._seed, "env"))
             self._started = True
         self._waiting, self._num_waiting = self._nobody, 0
         self._changed = self._nobody
@@ -145,10 +149,10 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         num_waiting, waiting = self._num_waiting, self._waiting
         step: Outcome = self._guarded(self.backend.step, actions, waiting if num_waiting else None)
         ended = step[1] | step[2]
-        if self._clock.advance(self.num_envs - num_waiting) and self.switch == "in-episode":
+        num_ended = int(np.count_nonzero(ended))
+        if self._clock.advance(self.num_envs - num_waiting, num_ended) and self.switch == "in-episode":
             self._enter_task(self._all_streams)
             self._guarded(self.backend.set_tasks, self._active)
-        num_ended = int(np.count_nonzero(ended))
         if self._same_step:
             final = self._guarded(self.backend.observations) if num_ended else None
             if num_ended:
@@ -205,7 +209,10 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         calls ``recreate(index)`` and ``reset()`` next, and so does whoever takes the state up.
         """
         index = {name: task for task, name in enumerate(self.task_names)}
-        return {
+        extra = {"episodes": self._clock.episodes} if self._clock.by_episode else {}
+        if self.curriculum_seed is not None:
+            extra["curriculum_seed"] = self.curriculum_seed
+        return extra | {
             "format": _STATE_FORMAT,
             "tasks": list(self.task_names),
             "num_envs": self.num_envs,
@@ -228,13 +235,15 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         Raises:
             StateMismatchError: a state of other tasks, another number of streams, schedule or format.
         """
-        for key, mine in (("format", _STATE_FORMAT), ("tasks", self.task_names), ("num_envs", self.num_envs)):
+        known = {"format": _STATE_FORMAT, "tasks": self.task_names, "num_envs": self.num_envs}
+        for key, mine in (known | {"curriculum_seed": self.curriculum_seed}).items():
             if state.get(key) != mine:
                 raise StateMismatchError(
                     f"the saved sequence has {key} {state.get(key)!r}, this one {mine!r}; build the sequence as it was"
                 )
         self._start_life(int(state["seed"]))
-        self._clock.rewind_to(int(state["clock"]), [(int(step), str(name)) for step, name in state["task_log"]])
+        log = [(int(step), str(name)) for step, name in state["task_log"]]
+        self._clock.rewind_to(int(state["clock"]), log, int(state.get("episodes", 0)))
         entries = np.asarray(state["effective_log"], dtype=np.int64).reshape(-1, 3).tolist()
         self.effective_log = [(at, stream, self.task_names[task]) for at, stream, task in entries]
         self._active = np.array(state["active"], dtype=np.int64)
@@ -255,7 +264,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         Args:
             index: number of the checkpoint, int >= 0.
         """
-        self._guarded(self.backend.begin_life, spawn(self._seed, "recreate", index))
+        self._begin_backend(spawn(self._seed, "recreate", index))
         self._waiting, self._num_waiting = self._nobody, 0
         self._started, self._must_recreate = True, False
 
@@ -263,12 +272,18 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
 
     def _start_life(self, seed: int) -> None:
         self._seed, self._started, self._must_recreate = seed, False, False
-        self._clock = TaskClock(self.schedule, spawn(seed, "schedule"), self.task_names)
+        self._curriculum = seed if self.curriculum_seed is None else self.curriculum_seed
+        self._clock = TaskClock(self.schedule, spawn(self._curriculum, "schedule"), self.task_names)
         self.effective_log = []
         self._active = self._ran = np.full(self.num_envs, -1, dtype=np.int64)
         self._settled_on = -1  # the task that every stream is known to be in
         self._changed = self._nobody
         self._waiting, self._num_waiting = self._nobody, 0
+
+    def _begin_backend(self, seed: int) -> None:
+        self._guarded(self.backend.begin_life, seed)
+        if isinstance(self.backend, Curricular):
+            self._guarded(self.backend.take_curriculum, spawn(self._curriculum, "shifts"), self.clock)
 
     def _enter_task(self, streams: IntArray) -> None:
         """Puts the scheduled task in force on these streams and logs where that is a change."""

@@ -12,6 +12,7 @@ from nl_agents.errors import UnknownNameError
 from nl_agents.tasks.backend import Backend
 from nl_agents.tasks.schedules import Constant, Schedule
 from nl_agents.tasks.sequence import Autoreset, InfoLevel, Switch, TaskSequence
+from nl_agents.tasks.shifts import Shift
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Task:
         name: how logs and tables call it.
         make: builds one env of it; called as ``make(**params)`` once per stream. None where a native backend runs it.
         params: what sets this task apart, for ``make`` and for the reader.
+        shifts: what is changed around the env: observation, action, reward, named attributes.
     """
 
     name: str
     make: Callable[..., gym.Env[Any, Any]] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    shifts: tuple[Shift, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Suite:
         info: InfoLevel = "hidden",
         backend: str = "auto",
         autoreset: Autoreset = "next-step",
+        curriculum_seed: int | None = None,
     ) -> TaskSequence:
         """Builds the life of a preset; see ``nl_agents.envs.make_sequence`` for the arguments."""
         size = self.preset(preset)
@@ -100,6 +104,7 @@ class Suite:
             info=info,
             switch=self.switch,
             autoreset=autoreset,
+            curriculum_seed=curriculum_seed,
         )
         life.recommended = dict(self.recommended)
         return life

@@ -17,8 +17,11 @@ from nl_agents.tasks import Blocks, GeometricHidden, TaskSequence
 from nl_agents.tasks.envpool_backend import envpool_is_installed
 
 CASES = [("cartpole-flip", "auto"), ("minigrid-recurring", "python"), ("minigrid-memory", "auto"), ("needle", "auto")]
+CASES += [("control-obs-shift", "auto"), ("permute-long", "auto"), ("control-drift", "auto")]
+CASES += [("minigrid-goal-reversal", "auto"), ("minigrid-memory-switch", "auto")]
 if envpool_is_installed():
     CASES.append(("minigrid-recurring", "envpool"))
+WITHOUT_CHANCE = {"minigrid-goal-reversal"}  # one room, one start, a written schedule
 EXACT = [case for case in CASES if case[1] != "envpool"]
 
 
@@ -65,7 +68,8 @@ def test_a_life_is_fixed_by_its_seed(case: tuple[str, str], autoreset: str) -> N
     again.reset(seed=9)
     trace(again, 30)
     lives.append([leaves(again.reset(seed=3)[0]), *trace(again, 250)])
-    assert same(lives[0], lives[1]) and same(lives[0], lives[3]) and not same(lives[0], lives[2])
+    assert same(lives[0], lives[1]) and same(lives[0], lives[3])
+    assert same(lives[0], lives[2]) == (case[0] in WITHOUT_CHANCE)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -105,8 +109,11 @@ def valid_transitions(case: tuple[str, str], autoreset: str, num_envs: int, bloc
     return [rows[:count] for rows in found]
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("num_envs", "blocks"), [(3, 10**6), (1, 150)])
+# Where physics drift with the clock over all streams, what a stream lives depends on when the others wait: one stream.
+@pytest.mark.parametrize(
+    ("case", "num_envs", "blocks"),
+    [(case, 3, 10**6) for case in CASES if case[0] != "control-drift"] + [(case, 1, 150) for case in CASES],
+)
 def test_both_autoreset_modes_give_the_same_valid_transitions(
     case: tuple[str, str], num_envs: int, blocks: int
 ) -> None:

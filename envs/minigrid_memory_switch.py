@@ -1,0 +1,71 @@
+"""minigrid-memory-switch: MiniGrid's Memory maze, in which now the like, now the other object is the right one.
+
+What shifts: the rule. ``match``: the episode pays at the object of the kind that lay in the first room, as in MiniGrid;
+``other``: at the object of the other kind. When: every 150 000 env steps over all streams, each stream with its next
+episode. What the agent is told: nothing; the mazes look the same under both rules and only rewards tell. So it needs
+two memories at once: of the object, within an episode, and of the rule, across episodes.
+
+Runs on Python MiniGrid, which resumes exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+from nl_agents.envs.minigrid_view import MinigridView
+from nl_agents.tasks import Blocks, Preset, Suite, Task
+from nl_agents.tasks.python_backend import PythonBackend
+
+SIZES = ("S7", "S11")
+TASKS = tuple(f"{size}-{rule}" for size in SIZES for rule in ("match", "other"))
+EVERY = 150_000  # env steps over all streams
+
+
+class OtherRule(gym.Wrapper[Any, Any, Any, Any]):
+    """MiniGrid's Memory env with success and failure changed over."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begins an episode and swaps the two places at which it can end."""
+        begun = self.env.reset(seed=seed, options=options)
+        world: Any = self.env.unwrapped
+        world.success_pos, world.failure_pos = world.failure_pos, world.success_pos
+        return begun
+
+
+def make_memory(size: str, rule: str) -> MinigridView:
+    """Builds one maze: ``S7`` or ``S11``, ``match`` or ``other``."""
+    import minigrid  # noqa: F401 (registers the ids)
+
+    world = gym.make(f"MiniGrid-Memory{size}-v0", disable_env_checker=True).unwrapped
+    return MinigridView(OtherRule(world) if rule == "other" else world)
+
+
+def make_backend(tasks: tuple[str, ...], num_envs: int, backend: str) -> PythonBackend:
+    """Builds the Python envs; they are the only backend."""
+    if backend not in ("auto", "python"):
+        raise ValueError(f"minigrid-memory-switch runs on Python MiniGrid only, got backend={backend!r}; use 'auto'")
+    parts = [(name, *name.split("-")) for name in tasks]
+    return PythonBackend(
+        [Task(name, make_memory, {"size": size, "rule": rule}) for name, size, rule in parts], num_envs
+    )
+
+
+def _preset(doc: str, tasks: tuple[str, ...], each: int, visits: tuple[int, ...]) -> Preset:
+    return Preset(doc, each * len(visits), tasks, Blocks([(task, each) for task in visits], cycles=1))
+
+
+SUITE = Suite(
+    name="minigrid-memory-switch",
+    doc="Memory mazes whose rule turns unannounced: memory within and across episodes together",
+    tasks=TASKS,
+    switch="next-reset",
+    default_preset="quick",
+    make_backend=make_backend,
+    presets={
+        "quick": _preset("MemoryS7, each rule twice", TASKS[:2], EVERY, (0, 1, 0, 1)),
+        "demo": _preset("a demonstration for a few minutes, too short to judge", TASKS[:2], 15_000, (0, 1)),
+        "paper": _preset("MemoryS7, then MemoryS11, each rule twice", TASKS, EVERY, (0, 1, 0, 1, 2, 3, 2, 3)),
+    },
+)

@@ -1,0 +1,125 @@
+"""Drifts that chance moves, pure in (seed, time) like the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nl_agents.seeding import generator, hash_uniform, spawn
+from nl_agents.tasks.backend import FloatArray
+from nl_agents.tasks.drifts import Drift, Path, check_positive
+
+
+@dataclass(frozen=True)
+class RandomWalk(Drift):
+    """``x_{n+1} = x_n + sd * normal`` at times ``n * every``, reflected at ``low`` and ``high``, straight in between.
+
+    Args:
+        start: value at time 0, within the bounds.
+        sd: standard deviation of one move, > 0.
+        every: time between two moves, > 0.
+        low: lowest value.
+        high: highest value.
+    """
+
+    start: float
+    sd: float
+    every: float
+    low: float = -np.inf
+    high: float = np.inf
+
+    def __post_init__(self) -> None:
+        check_positive(self, sd=self.sd, every=self.every)
+        if not self.low <= self.start <= self.high or self.low == self.high:
+            raise ValueError(f"RandomWalk expected low <= start <= high and low < high, got {self}")
+
+    def path(self, seed: int) -> Path:
+        """Returns the walk of this seed."""
+
+        def move(value: float, normal: float) -> float:
+            value += self.sd * normal
+            while not self.low <= value <= self.high:
+                value = 2 * self.low - value if value < self.low else 2 * self.high - value
+            return value
+
+        return _Knots(self.start, self.every, move, seed)
+
+
+@dataclass(frozen=True)
+class OrnsteinUhlenbeck(Drift):
+    """A walk that is drawn back: ``dx = (mean - x) dt / relaxation + ...``, stationary with spread ``sd``.
+
+    Taken exactly at times ``n * every``: x_{n+1} = mean + r (x_n - mean) + sd sqrt(1 - r²) normal with
+    r = exp(-every / relaxation); straight in between. Begins at ``mean``.
+
+    Args:
+        mean: where it is drawn to.
+        sd: standard deviation in the long run, > 0.
+        relaxation: time in which a distance shrinks to 1 / e, > 0.
+        every: time between two draws, > 0.
+    """
+
+    mean: float
+    sd: float
+    relaxation: float
+    every: float
+
+    def __post_init__(self) -> None:
+        check_positive(self, sd=self.sd, relaxation=self.relaxation, every=self.every)
+
+    def path(self, seed: int) -> Path:
+        """Returns the walk of this seed."""
+        keep = float(np.exp(-self.every / self.relaxation))
+        kick = self.sd * float(np.sqrt(1 - keep * keep))
+        return _Knots(self.mean, self.every, lambda x, normal: self.mean + keep * (x - self.mean) + kick * normal, seed)
+
+
+@dataclass(frozen=True)
+class Steps(Drift):
+    """A value that jumps: drawn uniformly anew at times ``n * every``, the abrupt twin of a drift of the same range.
+
+    Args:
+        low: lowest value.
+        high: highest value.
+        every: time between two jumps, > 0.
+    """
+
+    low: float
+    high: float
+    every: float
+
+    def __post_init__(self) -> None:
+        check_positive(self, every=self.every)
+
+    def path(self, seed: int) -> Path:
+        """Returns the stairs of this seed: a hash of the number of the stair."""
+        key = np.array(spawn(seed, "steps"), dtype=np.uint64)
+
+        def stairs(times: FloatArray) -> FloatArray:
+            uniform = hash_uniform(key, np.floor(np.asarray(times) / self.every).astype(np.uint64) + np.uint64(1))
+            return self.low + (self.high - self.low) * uniform
+
+        return stairs
+
+
+class _Knots:
+    """A chain of values at multiples of ``every``, drawn as far as anyone has asked, joined by straight lines."""
+
+    def __init__(self, start: float, every: float, move: Callable[[float, float], float], seed: int) -> None:
+        self._values, self._every, self._move = np.array([start]), every, move
+        self._random = generator(seed, "drift")
+
+    def __call__(self, times: FloatArray) -> FloatArray:
+        position = np.asarray(times, dtype=np.float64) / self._every
+        below = np.floor(position).astype(np.int64)
+        missing = int(below.max(initial=0)) + 2 - len(self._values)
+        if missing > 0:
+            new = [float(self._values[-1])]
+            for normal in self._random.standard_normal(missing):  # one by one or all at once, the draws are the same
+                new.append(self._move(new[-1], float(normal)))
+            self._values = np.concatenate([self._values, new[1:]])
+        left, right = self._values[below], self._values[below + 1]
+        joined: FloatArray = left + (right - left) * (position - below)
+        return joined
