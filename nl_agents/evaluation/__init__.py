@@ -6,6 +6,7 @@ Reads run folders and records only; knows agents and task sequences by their con
 from __future__ import annotations
 
 from nl_agents.evaluation.comparison import compare, task_table
+from nl_agents.evaluation.l2logger import write_l2logger
 from nl_agents.evaluation.lifetime import Lifetime
 from nl_agents.evaluation.metrics import lifelong_metrics, task_scores
 from nl_agents.evaluation.recording import run_episodes, run_lifetime
@@ -37,5 +38,6 @@ __all__ = [
     "stratified_bootstrap",
     "task_scores",
     "task_table",
+    "write_l2logger",
     "write_reference",
 ]
