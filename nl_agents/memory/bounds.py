@@ -7,6 +7,8 @@ n = sqrt(W) max|gain| + |bias| long, so a linear row w, b of it stays within |w|
 d has |d'|^2 <= alpha^2 |d|^2 + 4/3 beta u^2 (convexity; for alpha >= beta even without the 4/3). Keys that an adversary
 turns away from what is stored come near that: |d_t| <= u sqrt(4 t / 3) after t steps, and u sqrt(4/3 / (1 - A^2)) if
 alpha never exceeds A < 1. With the decay inside the error (gated delta) the same holds without 4/3, for any alpha.
+Where alpha may be less than 2/3, |alpha I - beta k k^T| <= 1 still gives |d_t| <= t u. Steps beyond 1: Hope's fade and
+take a share of their target, so that |d_t| <= u sqrt(t) (``delta_scan``); gated delta's may add up in step.
 
 *Contraction.* A recurrence that shrinks what is there by at least A < 1 and adds at most w stays within w / (1 - A).
 
