@@ -11,7 +11,7 @@ from torch import Tensor
 from nl_agents.config import AgentConfig
 from nl_agents.learning.levels import LevelScheduler
 from nl_agents.learning.replay import ReplayBuffer
-from nl_agents.learning.rollout import Rollout, add_advantages
+from nl_agents.learning.rollout import Rollout, add_advantages, send
 from nl_agents.optim import DeepMomentum, GuardedAdamW
 from nl_agents.policies import MemoryPolicy
 from nl_agents.policies.memory_policy import PolicyOutput
@@ -20,21 +20,26 @@ from nl_agents.rl.returns import vtrace
 
 
 class Metrics:
-    """Scalar tensors collected without arithmetic or host synchronisation; one transfer when read."""
+    """Scalar tensors and host numbers, collected without arithmetic or synchronisation; one transfer when read."""
 
     def __init__(self) -> None:
         self.values: dict[str, list[Tensor]] = {}
+        self.numbers: dict[str, list[float]] = {}
 
-    def add(self, name: str, value: Tensor) -> None:
+    def add(self, name: str, value: Tensor | float) -> None:
         """Adds one observation of ``name``."""
-        self.values.setdefault(name, []).append(value.detach())
+        if isinstance(value, Tensor):
+            self.values.setdefault(name, []).append(value.detach())
+        else:
+            self.numbers.setdefault(name, []).append(value)
 
     def means(self) -> dict[str, float]:
         """Means of everything added (the only synchronisation)."""
+        told = {name: sum(numbers) / len(numbers) for name, numbers in self.numbers.items()}
         if not self.values:
-            return {}
+            return told
         means = torch.stack([torch.stack(values).float().mean() for values in self.values.values()])
-        return dict(zip(self.values, means.tolist(), strict=True))
+        return dict(zip(self.values, means.tolist(), strict=True)) | told
 
 
 class InnerLearner:
@@ -95,11 +100,10 @@ class InnerLearner:
         metrics = Metrics()
         streams = rollout.rows.shape[1]
         count = min(ppo.num_minibatches, streams)
-        for epoch in range(ppo.num_epochs):
-            order = torch.randperm(streams, generator=self.generator)
+        orders = torch.stack([torch.randperm(streams, generator=self.generator) for _ in range(ppo.num_epochs)])
+        for epoch, order in enumerate(send(orders, rollout.rows.device)):
             for index in order.tensor_split(count):
-                fresh = rollout.streams(index.to(rollout.rows.device))
-                self._update(fresh, clock, metrics, first_epoch=epoch == 0)
+                self._update(rollout.streams(index), clock, metrics, first_epoch=epoch == 0)
         explained = _explained_variance(rollout)
         metrics.add("train/explained_variance", explained)
         if self.replay is not None:
@@ -200,7 +204,7 @@ class InnerLearner:
             return None, None
         self._owed -= count
         old, clock, age = self.replay.sample(count)
-        metrics.add("replay/age_mean", self.policy.return_scale.new_tensor(age))
+        metrics.add("replay/age_mean", age)
         return old, clock
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nl_agents.errors import StateMismatchError
-from nl_agents.learning.rollout import Rollout
+from nl_agents.learning.rollout import Rollout, send
 from nl_agents.memory import StateCodec
 from nl_agents.types import LevelInfo
 
@@ -114,7 +114,7 @@ class ReplayBuffer:
         index = torch.from_numpy(slots)
         clocks = {self.clocks[slot] for slot in slots.tolist()}
         age = float(self.count - 1 - self.born[index].double().mean())
-        on_device = index.to(self.store.rows.device)
+        on_device = send(index, self.store.rows.device)
         blocks = [block.index_select(0, on_device).transpose(0, 1).contiguous() for block in self.store[:-1]]
         state = self.store.state.index_select(0, on_device)
         chunks = Rollout._make((*blocks, state if self.codec is None else self.codec.decode(state)))

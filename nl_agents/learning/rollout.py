@@ -101,3 +101,10 @@ def add_advantages(rollout: Rollout, gamma: float, lambda_: float) -> None:
     )
     rollout.advantages.copy_(advantages)
     rollout.returns.copy_(returns)
+
+
+def send(index: Tensor, device: torch.device) -> Tensor:
+    """Brings indices of the host to a device; a GPU takes them from locked memory, so that the host need not wait."""
+    if device.type == "cuda":
+        return index.pin_memory().to(device, non_blocking=True)
+    return index.to(device)

@@ -97,6 +97,7 @@ class ContinuumMemory(MemoryCore):
 
     state_type = ContinuumState
     omega: Tensor
+    clears: Tensor
 
     def __init__(
         self,
@@ -134,6 +135,8 @@ class ContinuumMemory(MemoryCore):
             self.mixture = nn.Parameter(torch.ones(len(periods) + len(slow_periods)))
         self.norm_out = nn.LayerNorm(width)
         self.register_buffer("omega", torch.randn(size, input_size) / math.sqrt(input_size))
+        cleared = torch.tensor([own == "episode" for own in scopes], dtype=torch.bool)
+        self.register_buffer("clears", cleared, persistent=False)
 
     def initial_state(self, batch_size: int, device: torch.device | str | None = None) -> ContinuumState:
         """Returns newborn memories for ``batch_size`` streams."""
@@ -165,7 +168,7 @@ class ContinuumMemory(MemoryCore):
             fine = last_action.isfinite().all(-1)
             last_action = last_action.masked_fill(~fine.unsqueeze(-1), 0.0)
             writes, spoilt = writes & fine, spoilt | (writes & ~fine)
-        kept, ruin = find_ruin(state, [block.scope == "episode" for block in self.fast], resets, writes)
+        kept, ruin = find_ruin(state, self.clears, resets, writes)
         signal, learns, newest, lost = F.linear(x.detach(), self.omega), ruin.learns & ~is_first, None, None
         if not (x.is_cpu and bool(writes.all())):
             newest, same, lost = last_steps(writes, resets)

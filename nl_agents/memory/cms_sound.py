@@ -30,12 +30,12 @@ class Ruin(NamedTuple):
     learns: Tensor
 
 
-def find_ruin(state: Any, clears: list[bool], resets: Tensor, writes: Tensor) -> tuple[Any, Ruin]:
+def find_ruin(state: Any, clears: Tensor, resets: Tensor, writes: Tensor) -> tuple[Any, Ruin]:
     """Takes out of a ``ContinuumState`` what is not finite, and says what follows from it.
 
     Args:
         state: memory before the first step.
-        clears: which levels a reset clears.
+        clears: [L] bool, which levels a reset clears.
         resets: [T, B] bool.
         writes: [T, B] bool.
     """
@@ -44,9 +44,8 @@ def find_ruin(state: Any, clears: list[bool], resets: Tensor, writes: Tensor) ->
     levels = (no_delta | no_gradient).any(-1)  # [B, L]
     if start.shape[1]:
         levels = levels | F.pad(no_start.any(-1), (0, levels.shape[1] - start.shape[1]))
-    cleared = torch.tensor(clears, dtype=torch.bool, device=resets.device)
     begun = resets.cumsum(0).unsqueeze(-1) > 0  # [T, B, 1]
-    waiting = levels & ~(begun & cleared)  # [T, B, L]
+    waiting = levels & ~(begun & clears)  # [T, B, L]
     unseen = no_inputs.flatten(1).any(-1) | no_signal.any(-1)  # [B] the last step is not known: nothing to compare with
     unseen = unseen & (writes.cumsum(0) == writes)
     steps = waiting.any(-1)

@@ -87,6 +87,8 @@ class ModifyingHeads(nn.Module):
         time_constants: [H] first tau in env steps.
     """
 
+    is_mem: Tensor
+
     def __init__(self, rule: Rule, heads: int, key_size: int, hidden: int, time_constants: Tensor) -> None:
         super().__init__()
         self.rule, self.heads, self.key_size = rule, heads, key_size
@@ -107,6 +109,8 @@ class ModifyingHeads(nn.Module):
         self.gate_bias = nn.Parameter(torch.zeros(heads, gates))
         self.log_tau = nn.Parameter(time_constants.log()) if rule.retention else None
         self.size = sum(rows * columns for rows, columns in self.shapes)
+        is_mem = torch.tensor([name == "mem" for name in self.adaptive], dtype=torch.bool)
+        self.register_buffer("is_mem", is_mem[:, None, None], persistent=False)
 
     def initial(self, batch_size: int, device: torch.device | str | None = None) -> Memories:
         """Returns newborn memories."""
@@ -211,8 +215,7 @@ class ModifyingHeads(nn.Module):
         anchor = tuple(layer * unbroken for layer in anchor)
         if not any(closes):
             return delta, anchor
-        ends = [closes[name == "mem"] for name in self.adaptive]
-        which = torch.tensor(ends, device=unbroken.device)[:, None, None]
+        which = self.is_mem if closes[1] else ~self.is_mem
         delta = tuple(torch.where(which, confine(layer, self.rule.radius), layer) for layer in delta)
         return delta, tuple(torch.where(which, *pair) for pair in zip(delta, anchor, strict=True))
 

@@ -33,7 +33,8 @@ class SegmentLayout:
         self.floats = self.blocks * BLOCK
         self.offsets = [BLOCK * sum(blocks[:index]) for index in range(len(blocks))]
         self._lengths = torch.tensor(blocks, device=device)
-        self._segment_of_block = torch.repeat_interleave(torch.arange(len(blocks)), torch.tensor(blocks)).to(device)
+        owners = torch.arange(len(blocks), device=device)
+        self._segment_of_block = torch.repeat_interleave(owners, self._lengths, output_size=self.blocks)
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """Returns one view per tensor, in its own shape, of a flat buffer [floats]."""
