@@ -20,7 +20,7 @@ from typing import Any
 
 import tyro
 
-from benchmarks import core_speed, endurance, lifelong_tables
+from benchmarks import core_speed, endurance, env_speed, lifelong_tables
 from benchmarks.probing import records as memory_records
 from benchmarks.speed import ROOT, Row, table
 from benchmarks.state_tables import state_tables
@@ -52,6 +52,7 @@ def speed_tables(record: Mapping[str, Any]) -> str:
 DRAWN_BY: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speed_": speed_tables,
     "cores_": core_speed.tables,
+    "env_speed": env_speed.tables,
     "endurance": endurance.tables,
     "state_": state_tables,
 }

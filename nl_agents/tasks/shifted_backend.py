@@ -67,10 +67,11 @@ class ShiftedBackend:
         self._inner_of = np.array([task.inner for task in self.tasks])
         self._names = tuple(sorted({s.name for task in self.tasks for s in task.shifts if isinstance(s, Attribute)}))
         self._sees = any(isinstance(shift, ObservationShift) for task in self.tasks for shift in task.shifts)
+        self._attributed = inner if isinstance(inner, Attributed) else None
         if self._names:
-            if not isinstance(inner, Attributed):
+            if self._attributed is None:
                 raise TypeError(f"{type(inner).__name__} has no attributes to set: leave out {', '.join(self._names)}")
-            inner.watch_attributes(self._names)
+            self._attributed.watch_attributes(self._names)
         self.begin_life(0)
         self.take_curriculum(0, 0)  # a shift that does not fit is refused now
 
@@ -203,12 +204,11 @@ class ShiftedBackend:
 
     def _set_attributes(self) -> None:
         """Sets what has changed of every named attribute; where a task does not name it, it is the env's own."""
-        if not self._names:
+        if not self._names or self._attributed is None:
             return
-        assert isinstance(self.inner, Attributed)
         moment, streams, inner = self._moment(), self._streams, self._inner_tasks
         for name in self._names:
-            values = self.inner.default_attribute(name, streams, inner)
+            values = self._attributed.default_attribute(name, streams, inner)
             for task, rows in self._groups:
                 for apply in self._bound[task].attributes.get(name, ()):
                     if rows is None:
@@ -217,7 +217,7 @@ class ShiftedBackend:
                         values[rows] = apply(values[rows], moment.of(rows))
             known = self._in_force.get(name)
             if known is None or not np.array_equal(known, values):
-                self.inner.set_attribute(name, streams, inner, values)
+                self._attributed.set_attribute(name, streams, inner, values)
                 self._in_force[name] = values
 
 
