@@ -11,7 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nl_agents.memory.delta_kernel import Array, Rows, Span, Steps, add_into, drain, fill, foresee, piece_end, room
+from nl_agents.memory.delta_kernel import (
+    Array,
+    Rows,
+    Span,
+    Steps,
+    add_into,
+    drain,
+    fill,
+    foresee,
+    piece_end,
+    room,
+    turn,
+)
 from nl_agents.memory.lanes import (
     LANES,
     add,
@@ -62,14 +74,6 @@ def _room(like: Array, steps: int) -> Gradients:
     broad, narrow = np.zeros((4, steps, wide), dtype), np.zeros((4, steps, padded(height) + LANES), dtype)
     scalars = np.zeros((steps, 2), dtype)
     return Gradients(broad[0], broad[1], broad[2], broad[3], narrow[0], narrow[1], narrow[2], narrow[3], scalars)
-
-
-@compiled
-def _turn(matrix: Array, out: Array) -> None:
-    """Transposes matrix [K, wide] into the first K columns of out [wide, >= K]."""
-    for r in range(matrix.shape[1]):
-        for j in range(matrix.shape[0]):
-            out[r, j] = matrix[j, r]
 
 
 @compiled
@@ -259,7 +263,7 @@ def run_adjoint(
     grad_rows = grad_mixed.reshape(steps * batch * 3 * heads, width)
     for h in range(heads):
         fill(base[h], start)
-        _turn(start, turned[0])
+        turn(start, turned[0])
         for b in range(batch):
             begins[0], pieces = 0, 0
             while begins[pieces] < steps:
@@ -283,7 +287,7 @@ def run_adjoint(
                     fill(kept[b, h, (phase + now) // period - phase // period - 1], path[0])
                     anchored[:, :] = path[0]
                 add_into(start, anchored, anchored)
-                _turn(anchored, turned[1])
+                turn(anchored, turned[1])
                 foresee(size, mixed_rows, width, valid, bias, rate, limit, b, h, now, count, start, anchored, told)
                 _rewrite(size, path, count, told, error)
                 for s in range(count):

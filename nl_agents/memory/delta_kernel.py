@@ -73,6 +73,14 @@ def add_into(a: Array, b: Array, out: Array) -> None:
             store(out, (j, r), add(load(a, (j, r)), load(b, (j, r))))
 
 
+@compiled
+def turn(matrix: Array, out: Array) -> None:
+    """Writes the transpose of matrix [K, *] into the first K columns of out, as far as out has rows."""
+    for r in range(min(matrix.shape[1], out.shape[0])):
+        for j in range(matrix.shape[0]):
+            out[r, j] = matrix[j, r]
+
+
 class Steps(NamedTuple):
     """What the steps of a piece ask of the memory and are told, one row a step (K here: up to a multiple of 8)."""
 
