@@ -135,7 +135,7 @@ class CompiledMemory(torch.autograd.Function):
         )
         grad_mixed, grad_bias = torch.empty_like(mixed), torch.zeros_like(bias)
         grad_mixed[:, :, 2] = grad_gate
-        grad_base, grad_rate = np.zeros_like(numbers[2]), np.zeros_like(numbers[4])
+        grad_base, grad_rate = np.empty_like(numbers[2]), np.zeros_like(numbers[4])
         delta_adjoint.run_adjoint(
             *numbers,
             flags[0],
