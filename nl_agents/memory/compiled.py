@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nl_agents.memory import delta_adjoint, delta_kernel, level_kernel
+from nl_agents.memory.tiles import whole_rows
 
 
 def _memory_numbers(
@@ -17,9 +18,8 @@ def _memory_numbers(
 ) -> tuple[Any, ...]:
     """The kernel's number arguments: K of them, mixed, base [H, K, R], bias, rate and the largest step."""
     base = np.ascontiguousarray((memory_0.detach().numpy() + residual.numpy()).transpose(0, 2, 1))
-    size = (0,) * (-(-base.shape[1] // 8) * 8)  # the kernels' loops know how long it is when they are compiled
     return (
-        size,
+        whole_rows(base.shape[1]),
         mixed.detach().numpy(),
         base,
         bias.detach().numpy(),
@@ -72,7 +72,14 @@ def act_level(
     when = (flag.contiguous().numpy() for flag in flags)
     memories = (delta.numpy(), gradient.numpy())
     scalars = _level_scalars(log_tau, rate_logit, clock[0])
-    numbers = (*active.numpy(), target.numpy(), *when, base.detach().contiguous().numpy(), *scalars)
+    numbers = (
+        whole_rows(len(base)),
+        *active.numpy(),
+        target.numpy(),
+        *when,
+        base.detach().contiguous().numpy(),
+        *scalars,
+    )
     level_kernel.run_level(*numbers, *memories, *clock, reads.numpy(), *memories)
     return reads, delta, gradient
 
@@ -128,7 +135,7 @@ class CompiledMemory(torch.autograd.Function):
         )
         grad_mixed, grad_bias = torch.empty_like(mixed), torch.zeros_like(bias)
         grad_mixed[:, :, 2] = grad_gate
-        grad_base, grad_rate = np.zeros_like(numbers[2]), np.zeros_like(numbers[4])
+        grad_base, grad_rate = np.empty_like(numbers[2]), np.zeros_like(numbers[4])
         delta_adjoint.run_adjoint(
             *numbers,
             flags[0],
@@ -174,6 +181,7 @@ class CompiledLevel(torch.autograd.Function):
         reads = target.new_empty(*target.shape[:2], 2 * base.shape[0])
         after = (torch.empty_like(delta), torch.empty_like(gradient))
         level_kernel.run_level(
+            whole_rows(len(base)),
             *blocks[0].numpy(),
             blocks[1].numpy(),
             *flags,
@@ -200,6 +208,7 @@ class CompiledLevel(torch.autograd.Function):
         grad_target = active.new_empty(*active.shape[1:3], base.shape[0])
         grad_base, scalars = torch.zeros_like(base), base.new_zeros(2)
         level_kernel.run_level_adjoint(
+            whole_rows(len(base)),
             *active.numpy(),
             *ctx.flags,
             base.numpy(),

@@ -11,7 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nl_agents.memory.delta_kernel import Array, Rows, Span, Steps, add_into, drain, fill, foresee, piece_end, room
+from nl_agents.memory.delta_kernel import (
+    Array,
+    Rows,
+    Span,
+    Steps,
+    add_into,
+    fill,
+    foresee,
+    gates_back,
+    gates_last,
+    piece_end,
+    room,
+    spans,
+    turn,
+)
 from nl_agents.memory.lanes import (
     LANES,
     add,
@@ -65,14 +79,6 @@ def _room(like: Array, steps: int) -> Gradients:
 
 
 @compiled
-def _turn(matrix: Array, out: Array) -> None:
-    """Transposes matrix [K, wide] into the first K columns of out [wide, >= K]."""
-    for r in range(matrix.shape[1]):
-        for j in range(matrix.shape[0]):
-            out[r, j] = matrix[j, r]
-
-
-@compiled
 def _rewrite(size: Rows, path: Array, count: int, told: Steps, error: Array) -> None:
     """Writes path[s + 1] [K, wide], the memory after step s, and error[s] of a piece's steps, from path[0]."""
     k, gates, aim = told.k, told.gates, told.aim
@@ -88,7 +94,7 @@ def _rewrite(size: Rows, path: Array, count: int, told: Steps, error: Array) -> 
 
 @compiled
 def _recur(
-    size: Rows, path: Array, count: int, told: Steps, error: Array, grown: Array, reads: int, out: Gradients
+    size: Rows, path: Array, count: int, told: Steps, error: Array, grown: Array, reads: Span, out: Gradients
 ) -> None:
     """Passes ``grown`` [K, wide], the gradient of the memory, back over a piece's writes and reads.
 
@@ -121,7 +127,7 @@ def _recur(
                 g, stood, expected = tile(grown, (j, r), HALF), tile(path, (s, j, r), HALF), load(out.expected, (s, r))
                 for_key = gathered(gathered(for_key, g, mul(beta, load(error, (s, r)))), stood, expected)
                 g = pushed(scaled(g, keep), k, (s, j), expected)
-                if r >= reads:
+                if reads[0] <= r < reads[1]:
                     asked = load(out.read, (s, r))
                     for_query = gathered(for_query, stood, asked)
                     g = pushed(g, q, (s, j), asked)
@@ -177,7 +183,6 @@ def _settle(
     turned: Array,
     told: Steps,
     grads: Gradients,
-    reads: int,
     given: Array,
     lent: Array,
     rate: float,
@@ -189,12 +194,13 @@ def _settle(
     Adds to ``given`` and ``lent``, the gradients of the meta-learned matrices and of the anchor [K, wide], and to
     ``grad_bias`` [2]; returns the gradient of the rate.
     """
-    wide, two, asks = given.shape[1], 2 * width + 2, padded(2 * width + 2)
+    wide, gate = given.shape[1], 3 * width
+    early, late, reads = spans(width, wide)
     gates, p = told.gates, grads.p
     _add_answers(turned[0], grads.expected, count, (0, wide), grads.key)
-    _add_answers(turned[0], grads.read, count, (reads, wide), grads.query)
+    _add_answers(turned[0], grads.read, count, reads, grads.query)
     _add_products(size, told.k, 0, grads.expected, count, (0, wide), given)
-    _add_products(size, told.q, 0, grads.read, count, (reads, wide), given)
+    _add_products(size, told.q, 0, grads.read, count, reads, given)
     grads.value[:count, :], grads.input[:count, :] = 0.0, 0.0
     _add_answers(turned[1], grads.raw, count, (0, wide), grads.value)
     _add_products(size, told.p, width, grads.raw, count, (0, wide), lent)
@@ -204,15 +210,16 @@ def _settle(
         for j in range(width):
             p[s, width + j] = grads.value[s, j]
         if limit > 1.0:
-            _reflect(told, grads, s, limit, two - 2)
+            _reflect(told, grads, s, limit, gate)
         else:
-            p[s, two - 2] = grads.scalars[s, 1] * gates[s, 0] * (1.0 - gates[s, 0] / limit)
-        p[s, two - 1] = -grads.scalars[s, 0] * rate * gates[s, 1] * (1.0 - gates[s, 1])
-        grad_bias[0] += p[s, two - 2]
-        grad_bias[1] += p[s, two - 1]
+            p[s, gate] = grads.scalars[s, 1] * gates[s, 0] * (1.0 - gates[s, 0] / limit)
+        p[s, gate + 1] = -grads.scalars[s, 0] * rate * gates[s, 1] * (1.0 - gates[s, 1])
+        grad_bias[0] += p[s, gate]
+        grad_bias[1] += p[s, gate + 1]
         for_rate -= grads.scalars[s, 0] * gates[s, 1]
-    _add_answers(turned[1], p, count, (0, asks), grads.input)
-    _add_products(size, told.c, 0, p, count, (0, asks), lent)
+    for columns in (early, late):
+        _add_answers(turned[1], p, count, columns, grads.input)
+        _add_products(size, told.c, 0, p, count, columns, lent)
     return for_rate
 
 
@@ -243,11 +250,12 @@ def run_adjoint(
     """Adjoint of ``delta_kernel.run``: arguments as there (``delta``, ``anchor`` before the first step, left alone).
 
     ``grad_delta`` and ``grad_anchor`` hold the gradients of the outputs and end as those of the inputs; ``grad_mixed``
-    is written; ``grad_base``, ``grad_bias`` and ``grad_rate`` are added to.
+    and ``grad_base`` are written; ``grad_bias`` and ``grad_rate`` are added to.
     """
     steps, batch, _, heads, width = mixed.shape
     rows, dtype, longest = base.shape[2], base.dtype, min(steps, period)
-    reads, wide = (2 * width + 2) // LANES * LANES, padded(rows)
+    wide = padded(rows)
+    reads = spans(width, wide)[2]
     path = np.zeros((longest + 1, len(size), wide), dtype)  # memory at a piece's start and after each of its steps
     begins = np.empty(steps + 1, np.int64)  # first steps of pieces
     matrices = np.zeros((5, len(size), wide), dtype)
@@ -257,16 +265,18 @@ def run_adjoint(
     told, grads, error = room(start, longest), _room(start, longest), np.zeros((longest, wide), dtype)
     mixed_rows = mixed.reshape(steps * batch * 3 * heads, width)
     grad_rows = grad_mixed.reshape(steps * batch * 3 * heads, width)
+    base_grown = np.zeros((len(size), wide), dtype)
     for h in range(heads):
-        fill(base[h], start)
-        _turn(start, turned[0])
+        base_grown[:, :] = 0.0
+        gates_last(base[h], start)
+        turn(start, turned[0])
         for b in range(batch):
             begins[0], pieces = 0, 0
             while begins[pieces] < steps:
                 begins[pieces + 1] = piece_end(begins[pieces], b, first, valid, clears[h], period, phase)
                 pieces += 1
-            fill(grad_delta[b, h], grown)
-            fill(grad_anchor[b, h], lent)
+            gates_last(grad_delta[b, h], grown)
+            gates_last(grad_anchor[b, h], lent)
             given[:, :] = -lent  # what later comes in with ``lent`` is to be the part of the anchored products alone
             for piece in range(pieces - 1, -1, -1):
                 now, count = begins[piece], begins[piece + 1] - begins[piece]
@@ -277,21 +287,21 @@ def run_adjoint(
                     lent[:, :] = 0.0
                 path[0], anchored[:, :] = 0.0, 0.0
                 if not reset and now == 0:
-                    fill(delta[b, h], path[0])
-                    fill(anchor[b, h], anchored)
+                    gates_last(delta[b, h], path[0])
+                    gates_last(anchor[b, h], anchored)
                 elif not reset:  # the end of a chunk parted the two
                     fill(kept[b, h, (phase + now) // period - phase // period - 1], path[0])
                     anchored[:, :] = path[0]
                 add_into(start, anchored, anchored)
-                _turn(anchored, turned[1])
+                turn(anchored, turned[1])
                 foresee(size, mixed_rows, width, valid, bias, rate, limit, b, h, now, count, start, anchored, told)
                 _rewrite(size, path, count, told, error)
                 for s in range(count):
                     for j in range(width):
-                        grads.read[s, 2 * width + 2 + j] = grad_out[now + s, b, h, j]
+                        grads.read[s, 2 * width + j] = grad_out[now + s, b, h, j]
                 _recur(size, path, count, told, error, grown, reads, grads)
                 grad_rate[h] += _settle(
-                    size, width, count, turned, told, grads, reads, given, lent, rate[h], limit, grad_bias[h]
+                    size, width, count, turned, told, grads, given, lent, rate[h], limit, grad_bias[h]
                 )
                 for s in range(count):
                     row = ((now + s) * batch + b) * 3 * heads + h
@@ -301,8 +311,7 @@ def run_adjoint(
                     add_into(given, lent, given)
                     lent[:, :], grown[:, :] = 0.0, 0.0
             add_into(given, lent, given)
-            for j in range(width):
-                for r in range(rows):
-                    grad_base[h, j, r] += given[j, r]
-            drain(grown, grad_delta[b, h])
-            drain(lent, grad_anchor[b, h])
+            add_into(base_grown, given, base_grown)
+            gates_back(grown, grad_delta[b, h])
+            gates_back(lent, grad_anchor[b, h])
+        gates_back(base_grown, grad_base[h])

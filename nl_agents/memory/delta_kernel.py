@@ -4,8 +4,8 @@ The equations are those of ``delta_scan`` (same memory, same chunks: both forms 
 and queries' normalisation and the memory's static part included: the read-out is M_mem q, not only Delta_mem q. On a
 CPU the matrices of one head of one stream fit in the first-level cache, so a plain loop over time beats batched
 products by a wide margin, for a single act step most of all. Matrices are key-major, [K, R], so that 16 neighbours of
-a row R make one vector (``lanes``); while worked on, rows are padded with zeros to whole vectors. The adjoint stands in
-``delta_adjoint``.
+a row R make one vector (``lanes``); while worked on, rows are padded with zeros to whole vectors, and the gates stand
+behind the memory, which then has vectors of its own. The adjoint stands in ``delta_adjoint``.
 """
 
 from __future__ import annotations
@@ -39,30 +39,56 @@ Span = tuple[int, int]  # first and behind the last
 
 
 @compiled
-def _copy(source: Array, out: Array, rows: int, columns: int) -> None:
-    """Copies the first columns of the first rows; the last vector of a row overlaps the one before."""
+def _copy(source: Array, first: int, out: Array, place: int, rows: int, columns: int) -> None:
+    """Copies columns from ``first`` on to those from ``place`` on; a row's last vector overlaps the one before."""
     if columns < LANES:
         for j in range(rows):
             for r in range(columns):
-                out[j, r] = source[j, r]
+                out[j, place + r] = source[j, first + r]
         return
     last = columns - LANES
     for j in range(rows):
         for r in range(0, last, LANES):
-            store(out, (j, r), load(source, (j, r)))
-        store(out, (j, last), load(source, (j, last)))
+            store(out, (j, place + r), load(source, (j, first + r)))
+        store(out, (j, place + last), load(source, (j, first + last)))
 
 
 @compiled
 def fill(source: Array, out: Array) -> None:
     """Copies source [K, R] into the first K rows and R columns of out."""
-    _copy(source, out, source.shape[0], source.shape[1])
+    _copy(source, 0, out, 0, source.shape[0], source.shape[1])
 
 
 @compiled
 def drain(source: Array, out: Array) -> None:
     """Copies the first K rows and R columns of source into out [K, R]."""
-    _copy(source, out, out.shape[0], out.shape[1])
+    _copy(source, 0, out, 0, out.shape[0], out.shape[1])
+
+
+@compiled
+def gates_last(source: Array, out: Array) -> None:
+    """Copies a state's matrix [K, R = 3K + 2], rows of key, value, gates, memory, with the gates behind the memory."""
+    width = source.shape[0]
+    _copy(source, 0, out, 0, width, 2 * width)
+    _copy(source, 2 * width + 2, out, 2 * width, width, width)
+    _copy(source, 2 * width, out, 3 * width, width, 2)
+
+
+@compiled
+def gates_back(source: Array, out: Array) -> None:
+    """Undoes ``gates_last``: copies into a state's matrix [K, R]."""
+    width = out.shape[0]
+    _copy(source, 0, out, 0, width, 2 * width)
+    _copy(source, 2 * width, out, 2 * width + 2, width, width)
+    _copy(source, 3 * width, out, 2 * width, width, 2)
+
+
+@compiled
+def spans(width: int, wide: int) -> tuple[Span, Span, Span]:
+    """Columns, in whole vectors, that hold keys and values; gates, but for what the first hold; the memory."""
+    early = padded(2 * width)
+    late = max(early, 3 * width // LANES * LANES), wide
+    return (0, early), late, (2 * width // LANES * LANES, padded(3 * width))
 
 
 @compiled
@@ -71,6 +97,14 @@ def add_into(a: Array, b: Array, out: Array) -> None:
     for j in range(out.shape[0]):
         for r in range(0, out.shape[1], LANES):
             store(out, (j, r), add(load(a, (j, r)), load(b, (j, r))))
+
+
+@compiled
+def turn(matrix: Array, out: Array) -> None:
+    """Writes the transpose of matrix [K, *] into the first K columns of out, as far as out has rows."""
+    for r in range(min(matrix.shape[1], out.shape[0])):
+        for j in range(matrix.shape[0]):
+            out[r, j] = matrix[j, r]
 
 
 class Steps(NamedTuple):
@@ -150,7 +184,8 @@ def foresee(
     exp(-rate sigmoid(p + bias)), the target z / sqrt(1 + z^2) of the value's answer z. A limit above 1 lets steps
     reflect (``delta_scan``): retention multiplies the step too, and a share of the target is written.
     """
-    wide, two, one = start.shape[1], 2 * width + 2, splat(start.dtype.type(1.0))
+    wide, gate, one = start.shape[1], 3 * width, splat(start.dtype.type(1.0))
+    early, late, memory = spans(width, wide)
     batch, heads = valid.shape[1], bias.shape[0]
     c, q, k, norms, p, gates, aim, bend, read, target, logits = out
     for s in range(count):
@@ -160,9 +195,10 @@ def foresee(
             norms[s, 0] = unit(mixed, row, 0, width, c, s)
         else:
             c[s, :] = 0.0
-    answers(size, anchored, c, 0, count, (0, padded(two)), p)
+    answers(size, anchored, c, 0, count, early, p)
+    answers(size, anchored, c, 0, count, late, p)
     for s in range(count):
-        logits[0, s], logits[1, s] = p[s, two - 2] + bias[h, 0], p[s, two - 1] + bias[h, 1]
+        logits[0, s], logits[1, s] = p[s, gate] + bias[h, 0], p[s, gate + 1] + bias[h, 1]
     open_gates(logits, count, rate[h])
     for s in range(count):
         if valid[now + s, b]:
@@ -188,7 +224,7 @@ def foresee(
                 store(bend, (s, r), mul(part, load(bend, (s, r))))
             else:
                 store(aim, (s, r), sub(mul(raw, shrink), expected))
-    answers(size, start, q, 0, count, (two // LANES * LANES, wide), read)
+    answers(size, start, q, 0, count, memory, read)
 
 
 @compiled
@@ -230,22 +266,23 @@ def run(
         out: [T, B, H, K] read-out, written.
         delta_after: [B, H, K, R], written.
         anchor_after: [B, H, K, R], written.
-        kept: [B, H, N, K, R] the deviations at the ends of the first N chunks for the adjoint, written; N may be 0.
+        kept: [B, H, N, K, R] the deviations at the ends of the first N chunks, gates last, for the adjoint, written; N
+            may be 0.
     """
     steps, batch, _, heads, width = mixed.shape
     rows, dtype = base.shape[2], base.dtype
-    two, wide = 2 * width + 2, padded(rows)
+    wide = padded(rows)
+    reads, behind = spans(width, wide)[2]
     matrices = np.zeros((4, len(size), wide), dtype)
     start, anchored, own, old = matrices[0], matrices[1], matrices[2], matrices[3]
     told = room(start, min(steps, period))
     q, k, gates, aim, read = told.q, told.k, told.gates, told.aim, told.read
     mixed_rows = mixed.reshape(steps * batch * 3 * heads, width)
-    reads = two // LANES * LANES  # the rows of the memory come last
     for h in range(heads):
-        fill(base[h], start)
+        gates_last(base[h], start)
         for b in range(batch):
-            fill(delta[b, h], own)
-            fill(anchor[b, h], old)
+            gates_last(delta[b, h], own)
+            gates_last(anchor[b, h], old)
             add_into(start, old, anchored)
             now, closed = 0, 0
             while now < steps:
@@ -258,7 +295,7 @@ def run(
                 for r in range(0, wide, LANES):
                     memory = tile(own, (0, r), size)
                     for s in range(count):
-                        if r >= reads:
+                        if reads <= r < behind:
                             store(read, (s, r), add(load(read, (s, r)), along(q, (s, 0), memory)))
                         wrong = sub(load(aim, (s, r)), along(k, (s, 0), memory))
                         faded = scaled(memory, splat(gates[s, 2]))
@@ -266,7 +303,7 @@ def run(
                     put(own, (0, r), memory)
                 for s in range(count):
                     for j in range(width):
-                        out[now + s, b, h, j] = read[s, two + j]
+                        out[now + s, b, h, j] = read[s, 2 * width + j]
                 if (phase + stop) % period == 0:
                     old[:, :] = own
                     add_into(start, old, anchored)
@@ -274,5 +311,5 @@ def run(
                         drain(own, kept[b, h, closed])
                         closed += 1
                 now = stop
-            drain(own, delta_after[b, h])
-            drain(old, anchor_after[b, h])
+            gates_back(own, delta_after[b, h])
+            gates_back(old, anchor_after[b, h])

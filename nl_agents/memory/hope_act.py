@@ -17,6 +17,7 @@ from nl_agents.memory.delta_step import run_step
 from nl_agents.memory.lanes import LANES, add, compiled, load, splat, total
 from nl_agents.memory.level_kernel import run_level
 from nl_agents.memory.streams import in_rows, layer_norm, linear, side_by_side, silu, squash
+from nl_agents.memory.tiles import whole_rows
 from nl_agents.memory.views import Views
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def foretell(
     key: tuple[Array, Array],
     push: Array,
     matrices: tuple[Array, Array, Array, Array],
+    size: Rows,
     scalars: tuple[Array, Array],
     actions: Array,
     memories: tuple[Array, Array],
@@ -118,8 +120,8 @@ def foretell(
     """Adds to z [D, S] what the act-time level reads, and writes the level.
 
     ``push`` [K, A] takes ``actions`` [B, A] to the keys; ``matrices`` are memory_0 [P, K], the targets' gain [P], omega
-    [P, I] and the read-out [D, 2P]; ``scalars`` log tau and the logit of the rate; ``memories`` delta and gradient
-    [B, P, K]; ``last`` key [B, K] and signal [B, P] of the last valid step.
+    [P, I] and the read-out [D, 2P]; ``size`` is for ``run_level``; ``scalars`` log tau and the logit of the rate;
+    ``memories`` delta and gradient [B, P, K]; ``last`` key [B, K] and signal [B, P] of the last valid step.
     """
     (base, gain, omega, out), (old_key, old_signal), (first, valid) = matrices, last, flags
     (outputs, count), (batch, wide), dtype, none = base.shape, (first.shape[1], z.shape[1]), z.dtype, z[0, :0]
@@ -142,8 +144,8 @@ def foretell(
         resets[:] = first & valid
     keep, rate = np.exp(-period * np.exp(-scalars[0].item())), 1.0 / (1.0 + np.exp(-scalars[1].item())) / period
     run_level(
-        keys[0], keys[1], targets, ~first & valid, resets, base, keep, rate, memories[0], memories[1], period, phase,
-        reads, memories[0], memories[1],
+        size, keys[0], keys[1], targets, ~first & valid, resets, base, keep, rate, memories[0], memories[1],
+        period, phase, reads, memories[0], memories[1],
     )  # fmt: skip
     linear(out, none, side_by_side(reads[0]), 0, z, True)
     for b in range(batch):
@@ -189,6 +191,7 @@ class Weights(Views):
         self.push = empty if level.action is None else self.parameter(level.action, "weight")
         matrices = self.parameter(level, "memory_0"), self.parameter(level, "gain")
         self.level = (*matrices, self.buffer(level, "omega"), self.parameter(level.out, "weight"))
+        self.level_size = whole_rows(level.size)
         self.scalars = self.parameter(level, "log_tau"), self.parameter(level, "rate_logit")
         self.slow = [
             sum((self.layer(getattr(each, name)) for name in ("norm", "up", "down")), ()) for each in core.slow
@@ -235,8 +238,8 @@ def step(
     if actions.shape[1] != push.shape[1]:  # the core makes no use of actions, or was told none
         push, actions = push[:, :0], actions[:, :0]
     foretell(
-        z, given, weights.key, push, weights.level, weights.scalars, actions, (level_delta, level_gradient),
-        (key, signal), flags, level.scope == "episode", level.period, phase,
+        z, given, weights.key, push, weights.level, weights.level_size, weights.scalars, actions,
+        (level_delta, level_gradient), (key, signal), flags, level.scope == "episode", level.period, phase,
     )  # fmt: skip
     for each in weights.slow:
         refine(z, *each)

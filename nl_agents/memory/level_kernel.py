@@ -1,36 +1,67 @@
-"""The act-time CMS level on CPU: one compiled pass over the steps, and its adjoint.
+"""The act-time CMS level on CPU: compiled passes over the steps, and their adjoint.
 
 The equations are those of ``continuum.ActTimeLevel`` from the keys after the silu on; both forms agree to rounding.
-While worked on, rows of K are padded with zeros to whole vectors (``lanes``). Gradients of the two scalars, retention
-over a period (``keep``) and rate of a write (``rate``), come out beside those of the arrays.
+Between two writes a stream's matrix stands still, so all steps of such a piece ask it at once, and what they add to the
+next write, or to a gradient, is summed in registers (``tiles``). While worked on, matrices are padded with zeros to
+whole vectors. Gradients of the two scalars, retention over a period (``keep``) and rate of a write (``rate``), come out
+beside those of the arrays.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from nl_agents.memory.delta_kernel import Array, drain, fill
-from nl_agents.memory.lanes import LANES, add, compiled, fma, load, mul, padded, splat, store, total, unit, unit_adjoint
+from nl_agents.memory.delta_kernel import Array, Rows, add_into, answers, drain, fill, turn
+from nl_agents.memory.lanes import LANES, add, compiled, fma, load, mul, padded, splat, store, unit, unit_adjoint
+from nl_agents.memory.tiles import along, pushed, put, tile
+
+
+class Told(NamedTuple):
+    """What the steps of a piece ask and are told, one row a step (P and K here: up to whole vectors)."""
+
+    now: Array  # [*, K] key of this step, of unit length
+    past: Array  # [*, K] key of the last one, of unit length
+    norms: Array  # [*, 2] lengths of both before
+    ahead: Array  # [*, P] what the matrix says of this step's key; its gradient in the adjoint
+    behind: Array  # [*, P] what it says of the last one's; the gradient that its error got in the adjoint
+    error: Array  # [*, P] 0 where a step does not learn
 
 
 @compiled
-def _expect(base: Array, own: Array, kappa: Array, past: Array, i: int) -> tuple[float, float]:
-    """What row i of the matrix says of this step's key and of the last one's."""
-    ahead = splat(base.dtype.type(0.0))
-    behind = ahead
-    for j in range(0, base.shape[1], LANES):
-        weight = add(load(base, (i, j)), load(own, (i, j)))
-        ahead = fma(weight, load(kappa, (0, j)), ahead)
-        behind = fma(weight, load(past, (0, j)), behind)
-    return total(ahead), total(behind)
+def _room(steps: int, outputs: int, size: int, like: Array) -> Told:
+    """Makes room for some steps of a matrix [outputs, size]."""
+    keys, rows = np.zeros((2, steps, padded(size)), like.dtype), np.zeros((3, steps, padded(outputs)), like.dtype)
+    return Told(keys[0], keys[1], np.zeros((steps, 2), like.dtype), rows[0], rows[1], rows[2])
 
 
 @compiled
-def _gather(summed: Array, i: int, error: float, past: Array) -> None:
-    """Adds error * past to row i of the summed gradient."""
-    scale = splat(summed.dtype.type(error))
-    for j in range(0, summed.shape[1], LANES):
-        store(summed, (i, j), fma(scale, load(past, (0, j)), load(summed, (i, j))))
+def _end(t: int, b: int, resets: Array, period: int, phase: int) -> int:
+    """The step after the last one that finds the matrix of step t."""
+    stop, steps = t + 1, len(resets)
+    while stop < steps and not ((phase + stop) % period == 0 or resets[stop, b]):
+        stop += 1
+    return stop
+
+
+@compiled
+def _to_units(now: Array, before: Array, first: int, count: int, batch: int, b: int, size: int, out: Told) -> None:
+    """Fills the keys of ``count`` steps from ``first`` on; both come as rows [T * B, K]."""
+    for s in range(count):
+        row = (first + s) * batch + b
+        out.norms[s, 0] = unit(now, row, 0, size, out.now, s)
+        out.norms[s, 1] = unit(before, row, 0, size, out.past, s)
+
+
+@compiled
+def _add_products(size: Rows, x: Array, y: Array, count: int, out: Array) -> None:
+    """Adds sum_s x[s] (outer) y[s] over s < count to out [P, K]."""
+    for r in range(0, out.shape[1], LANES):
+        summed = tile(out, (0, r), size)
+        for s in range(count):
+            summed = pushed(summed, x, (s, 0), load(y, (s, r)))
+        put(out, (0, r), summed)
 
 
 @compiled
@@ -46,6 +77,7 @@ def _close(own: Array, summed: Array, keep: float, rate: float) -> None:
 
 @compiled
 def run_level(
+    size: Rows,
     now: Array,
     before: Array,
     target: Array,
@@ -65,6 +97,7 @@ def run_level(
     """Forward pass.
 
     Args:
+        size: as many numbers as P = K has up to the next multiple of 8 (their values do not matter).
         now: [T, B, K] keys of this step, action included, after the silu, before they are made units.
         before: [T, B, K] keys of the last valid step with this step's last action.
         target: [T, B, P].
@@ -81,72 +114,94 @@ def run_level(
         delta_after: [B, P, K], written.
         gradient_after: [B, P, K], written.
     """
-    steps, batch, size = now.shape
-    out, wide, dtype = base.shape[0], padded(size), base.dtype
-    given, own, summed = np.zeros((out, wide), dtype), np.zeros((out, wide), dtype), np.zeros((out, wide), dtype)
-    kappa, past = np.zeros((1, wide), dtype), np.zeros((1, wide), dtype)
-    now_rows, before_rows = now.reshape(steps * batch, size), before.reshape(steps * batch, size)
+    (steps, batch, width), out, dtype = now.shape, base.shape[0], base.dtype
+    matrices = np.zeros((5, len(size), padded(len(size))), dtype)
+    given, own, summed, whole, turned = matrices[0], matrices[1], matrices[2], matrices[3], matrices[4]
+    told, zero = _room(min(steps, period), out, width, base), dtype.type(0.0)
+    now_rows, before_rows = now.reshape(steps * batch, width), before.reshape(steps * batch, width)
     fill(base, given)
     for b in range(batch):
         fill(delta[b], own)
         fill(gradient[b], summed)
-        for t in range(steps):
-            if resets[t, b]:
+        first = 0
+        while first < steps:
+            stop = _end(first, b, resets, period, phase)
+            count = stop - first
+            if resets[first, b]:
                 own[:], summed[:] = 0.0, 0.0
-            unit(now_rows, t * batch + b, 0, size, kappa, 0)
-            unit(before_rows, t * batch + b, 0, size, past, 0)
-            for i in range(out):
-                ahead, behind = _expect(given, own, kappa, past, i)
-                reads[t, b, i], reads[t, b, out + i] = ahead, 0.0
-                if learns[t, b]:
-                    reads[t, b, out + i] = target[t, b, i] - behind
-                    _gather(summed, i, reads[t, b, out + i], past)
-            if (phase + t + 1) % period == 0:
+            add_into(given, own, whole)
+            turn(whole, turned)
+            _to_units(now_rows, before_rows, first, count, batch, b, width, told)
+            answers(size, turned, told.now, 0, count, (0, told.ahead.shape[1]), told.ahead)
+            answers(size, turned, told.past, 0, count, (0, told.ahead.shape[1]), told.behind)
+            for s in range(count):
+                for i in range(out):
+                    told.error[s, i] = target[first + s, b, i] - told.behind[s, i] if learns[first + s, b] else zero
+                    reads[first + s, b, i], reads[first + s, b, out + i] = told.ahead[s, i], told.error[s, i]
+            _add_products(size, told.error, told.past, count, summed)
+            if (phase + stop) % period == 0:
                 _close(own, summed, keep, rate)
+            first = stop
         drain(own, delta_after[b])
         drain(summed, gradient_after[b])
 
 
 @compiled
-def _row_adjoint(
-    base: Array,
+def _live_again(
+    size: Rows,
+    before: Array,
+    resets: Array,
+    reads: Array,
+    keep: float,
+    rate: float,
+    b: int,
     own: Array,
-    grown: Array,
-    pending: Array,
-    grad_base: Array,
-    kappa: Array,
-    past: Array,
-    i: int,
-    learns: bool,
-    ahead: float,
-    wrong: float,
-    error: float,
-    gk: Array,
-    gp: Array,
-) -> float:
-    """Passes the gradients of row i's expectation (ahead) and error (wrong) back; returns that of its target."""
-    dtype = base.dtype
-    zero = splat(dtype.type(0.0))
-    flow: float = dtype.type(0.0)
-    if learns:
-        found = zero
-        for j in range(0, base.shape[1], LANES):
-            found = fma(load(pending, (i, j)), load(past, (0, j)), found)
-        flow = dtype.type(wrong) + total(found)
-    written = splat(dtype.type(error) if learns else dtype.type(0.0))
-    expected, missed = splat(dtype.type(ahead)), splat(-flow)
-    for j in range(0, base.shape[1], LANES):
-        weight = add(load(base, (i, j)), load(own, (i, j)))
-        store(gk, (0, j), fma(weight, expected, load(gk, (0, j))))
-        store(gp, (0, j), fma(load(pending, (i, j)), written, fma(weight, missed, load(gp, (0, j)))))
-        pushed = fma(expected, load(kappa, (0, j)), mul(missed, load(past, (0, j))))
-        store(grown, (i, j), add(load(grown, (i, j)), pushed))
-        store(grad_base, (i, j), add(load(grad_base, (i, j)), pushed))
-    return flow
+    summed: Array,
+    clock: tuple[int, int],
+    begins: Array,
+    owns: Array,
+    sums: Array,
+    told: Told,
+) -> int:
+    """Goes forward once more; returns the number of pieces.
+
+    Fills ``begins`` with their first steps, ``owns`` and ``sums`` with the matrix that stood and the sum at its end.
+    """
+    (steps, batch), pieces, out = resets.shape, 0, reads.shape[2] // 2
+    begins[0] = 0
+    while begins[pieces] < steps:
+        first = begins[pieces]
+        stop = _end(first, b, resets, clock[0], clock[1])
+        if resets[first, b]:
+            own[:], summed[:] = 0.0, 0.0
+        for s in range(stop - first):
+            unit(before, (first + s) * batch + b, 0, before.shape[1], told.past, s)
+            for i in range(out):
+                told.error[s, i] = reads[first + s, b, out + i]
+        _add_products(size, told.error, told.past, stop - first, summed)
+        owns[pieces], sums[pieces] = own, summed
+        if (clock[1] + stop) % clock[0] == 0:
+            _close(own, summed, keep, rate)
+        pieces += 1
+        begins[pieces] = stop
+    return pieces
+
+
+@compiled
+def _most_pieces(resets: Array, period: int) -> int:
+    """At least as many pieces as any stream has."""
+    most, (steps, batch) = 0, resets.shape
+    for b in range(batch):
+        count = 0
+        for t in range(steps):
+            count += 1 if resets[t, b] else 0
+        most = max(most, count)
+    return most + steps // period + 2
 
 
 @compiled
 def run_level_adjoint(
+    size: Rows,
     now: Array,
     before: Array,
     learns: Array,
@@ -173,94 +228,67 @@ def run_level_adjoint(
     ``grad_delta`` and ``grad_gradient`` hold the gradients of the outputs and end as those of the inputs; ``grad_now``,
     ``grad_before`` and ``grad_target`` are written; ``grad_base`` and ``grad_scalars`` [keep, rate] are added to.
     """
-    steps, batch, size = now.shape
-    out, wide, dtype = base.shape[0], padded(size), base.dtype
-    writes = steps // period + 2
-    owns, sums = np.zeros((writes, out, wide), dtype), np.zeros((writes, out, wide), dtype)
-    given, first, given_grad = np.zeros((out, wide), dtype), np.zeros((out, wide), dtype), np.zeros((out, wide), dtype)
-    own, summed = np.zeros((out, wide), dtype), np.zeros((out, wide), dtype)
-    grown, pending = np.zeros((out, wide), dtype), np.zeros((out, wide), dtype)
-    kappa, past = np.zeros((1, wide), dtype), np.zeros((1, wide), dtype)
-    gk, gp = np.zeros((1, wide), dtype), np.zeros((1, wide), dtype)
-    now_rows, before_rows = now.reshape(steps * batch, size), before.reshape(steps * batch, size)
-    grad_now_rows = grad_now.reshape(steps * batch, size)
-    grad_before_rows = grad_before.reshape(steps * batch, size)
+    (steps, batch, width), out, dtype = now.shape, base.shape[0], base.dtype
+    wide, most = padded(len(size)), _most_pieces(resets, period)
+    owns, sums = np.zeros((most, len(size), wide), dtype), np.zeros((most, len(size), wide), dtype)
+    begins, matrices = np.zeros(most + 1, np.int64), np.zeros((8, len(size), wide), dtype)
+    given, own, summed, whole, turned = matrices[0], matrices[1], matrices[2], matrices[3], matrices[4]
+    grown, pending, step = matrices[5], matrices[6], matrices[7]  # gradients of the matrix, of the sum, a piece's share
+    base_grown, zero = np.zeros((len(size), wide), dtype), dtype.type(0.0)
+    told, key_grads = _room(min(steps, period), out, width, base), np.zeros((2, min(steps, period), wide), dtype)
+    now_rows, before_rows = now.reshape(steps * batch, width), before.reshape(steps * batch, width)
+    grad_now_rows = grad_now.reshape(steps * batch, width)
+    grad_before_rows = grad_before.reshape(steps * batch, width)
     fill(base, given)
     for b in range(batch):
-        fill(delta[b], first)
+        fill(delta[b], own)
         fill(gradient[b], summed)
-        own[:] = first
-        count = 0
-        for t in range(steps):  # forward once more, for what stood at each write
-            if resets[t, b]:
-                own[:], summed[:] = 0.0, 0.0
-            if learns[t, b]:
-                unit(before_rows, t * batch + b, 0, size, past, 0)
-                for i in range(out):
-                    _gather(summed, i, reads[t, b, out + i], past)
-            if (phase + t + 1) % period == 0:
-                owns[count], sums[count] = own, summed
-                count += 1
-                _close(own, summed, keep, rate)
+        pieces = _live_again(
+            size, before_rows, resets, reads, keep, rate, b, own, summed, (period, phase), begins, owns, sums, told
+        )
         fill(grad_delta[b], grown)
         fill(grad_gradient[b], pending)
-        fresh = False  # whether ``own`` must be looked up again: a reset hides what stood before
-        for t in range(steps - 1, -1, -1):
-            if (phase + t + 1) % period == 0:
-                count -= 1
-                own[:] = owns[count]
+        for piece in range(pieces - 1, -1, -1):
+            first, stop = begins[piece], begins[piece + 1]
+            count = stop - first
+            if (phase + stop) % period == 0:
                 for i in range(out):
-                    for j in range(size):
-                        grad_scalars[0] += grown[i, j] * owns[count, i, j]
-                        grad_scalars[1] += grown[i, j] * sums[count, i, j]
+                    for j in range(width):
+                        grad_scalars[0] += grown[i, j] * owns[piece, i, j]
+                        grad_scalars[1] += grown[i, j] * sums[piece, i, j]
                         pending[i, j] = rate * grown[i, j]
                         grown[i, j] = keep * grown[i, j]
-            if fresh:
-                _stood(own, owns, first, keep, rate, sums, count, resets, b, t, period, phase)
-                fresh = False
-            n = t * batch + b
-            norm_now, norm_before = unit(now_rows, n, 0, size, kappa, 0), unit(before_rows, n, 0, size, past, 0)
-            gk[:], gp[:] = 0.0, 0.0
-            for i in range(out):
-                grad_target[t, b, i] = _row_adjoint(
-                    given, own, grown, pending, given_grad, kappa, past, i, learns[t, b],
-                    grad_reads[t, b, i], grad_reads[t, b, out + i], reads[t, b, out + i], gk, gp,
-                )  # fmt: skip
-            unit_adjoint(kappa, 0, norm_now, gk, 0, size, grad_now_rows, n)
-            unit_adjoint(past, 0, norm_before, gp, 0, size, grad_before_rows, n)
-            if resets[t, b]:
+            _to_units(now_rows, before_rows, first, count, batch, b, width, told)
+            turn(pending, turned)
+            answers(size, turned, told.past, 0, count, (0, told.behind.shape[1]), told.behind)
+            for s in range(count):
+                for i in range(out):
+                    flow = grad_reads[first + s, b, out + i] + told.behind[s, i] if learns[first + s, b] else zero
+                    grad_target[first + s, b, i], told.behind[s, i] = flow, -flow
+                    told.ahead[s, i] = grad_reads[first + s, b, i]
+                    told.error[s, i] = reads[first + s, b, out + i]
+            add_into(given, owns[piece], whole)
+            for r in range(0, wide, LANES):
+                stood, waits = tile(whole, (0, r), size), tile(pending, (0, r), size)
+                for s in range(count):
+                    store(key_grads, (0, s, r), along(told.ahead, (s, 0), stood))
+                    store(key_grads, (1, s, r), along(told.behind, (s, 0), stood))
+                for s in range(count):
+                    pulled = add(load(key_grads, (1, s, r)), along(told.error, (s, 0), waits))
+                    store(key_grads, (1, s, r), pulled)
+            for s in range(count):
+                row = (first + s) * batch + b
+                unit_adjoint(told.now, s, told.norms[s, 0], key_grads[0], s, width, grad_now_rows, row)
+                unit_adjoint(told.past, s, told.norms[s, 1], key_grads[1], s, width, grad_before_rows, row)
+            step[:] = 0.0
+            _add_products(size, told.ahead, told.now, count, step)
+            _add_products(size, told.behind, told.past, count, step)
+            add_into(grown, step, grown)
+            add_into(base_grown, step, base_grown)
+            if resets[first, b]:
                 grown[:], pending[:] = 0.0, 0.0
-                fresh = True
         drain(grown, grad_delta[b])
         drain(pending, grad_gradient[b])
     for i in range(out):
-        for j in range(size):
-            grad_base[i, j] += given_grad[i, j]
-
-
-@compiled
-def _stood(
-    own: Array,
-    owns: Array,
-    first: Array,
-    keep: float,
-    rate: float,
-    sums: Array,
-    count: int,
-    resets: Array,
-    b: int,
-    t: int,
-    period: int,
-    phase: int,
-) -> None:
-    """Fills ``own`` with the matrix that stood at step t, seen from behind a reset at t + 1."""
-    s = t
-    while s >= 0:
-        if resets[s, b]:
-            own[:] = 0.0
-            return
-        if s < t and (phase + s + 1) % period == 0:
-            own[:] = keep * owns[count - 1] + rate * sums[count - 1]
-            return
-        s -= 1
-    own[:] = first
+        for j in range(width):
+            grad_base[i, j] += base_grown[i, j]

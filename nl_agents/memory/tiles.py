@@ -23,6 +23,11 @@ HALF = (0,) * (LANES // 2)
 """The ``size`` of a tile of 8 rows."""
 
 
+def whole_rows(count: int) -> tuple[int, ...]:
+    """The ``size`` of a tile with ``count`` rows and as few more as make a multiple of 8."""
+    return (0,) * (-(-count // len(HALF)) * len(HALF))
+
+
 class Tile(types.Type):
     """The type of ``count`` vectors of one dtype."""
 
