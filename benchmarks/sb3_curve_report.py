@@ -59,7 +59,7 @@ def verdict(groups: dict[str, list[dict[str, Any]]]) -> str:
     """What the runs say of the equivalence of the two LSTMs."""
     stock, ours = ([run["final"]["mean"] for run in groups[name]] for name in ORDER["cartpole-novel"])
     apart, low, high = difference(stock, ours)
-    inside = -MARGIN <= low and high <= MARGIN
+    inside = low >= -MARGIN and high <= MARGIN
     word = "equivalent" if inside else "equivalence not shown"
     return f"ours less stock: {apart:+.1f} [{low:+.1f}, {high:+.1f}], margin {MARGIN:.0f}: {word}"
 

@@ -156,8 +156,8 @@ class FastRecurrentPPO(RecurrentPPO):
 
     def _update(self, batch: ChunkBatch, books: dict[str, list[Tensor]]) -> bool:
         """One optimizer step; returns False where the KL from the acting policy asks to stop."""
-        rows = batch.trains
-        count = int(rows.sum())
+        rows: Tensor | slice = slice(None) if batch.trains is None else batch.trains
+        count = len(batch.returns) if batch.trains is None else int(batch.trains.sum())
         if count == 0:
             return True
         flags = SequenceFlags(batch.is_first, batch.is_valid, batch.phase)
