@@ -28,6 +28,8 @@ from nl_agents.types import LevelInfo
 lstm_lanes = load_compiled("nl_agents.sb3.lstm_lanes") if compiled is not None else None
 quick_act = load_compiled("nl_agents.sb3.quick_act") if compiled is not None else None
 
+HALF_EMPTY = 8
+"""So few streams leave half of a vector empty; then torch's kernel is faster between few resets."""
 HostState = tuple[Tensor, Tensor]
 """sb3-contrib's (h, c), each [layers, B, hidden]."""
 
@@ -186,11 +188,12 @@ class FusedLstm(nn.LSTM):
         """Read-out [T, B, H] (0 at invalid steps) and the memory after the last valid step; ``phase`` is not used."""
         steps, batch, size = x.shape
         if is_valid is None:
-            plain = self._is_plain(x)
-            if plain and lstm_lanes is not None and lstm_lanes.serves(x, self.hidden_size):
+            plain, cuts = self._is_plain(x), [] if steps == 1 else self._cuts(is_first)
+            few = len(cuts) <= (steps / 6 + 3 if x.is_cpu else 0)  # measured: T = 16 .. 128, B = 4 .. 32
+            lanes = plain and lstm_lanes is not None and lstm_lanes.serves(x, self.hidden_size)
+            if lanes and not (few and batch <= HALF_EMPTY):
                 return self._scan(x, state, is_first, lstm_lanes.LstmLanes)
-            cuts = [] if steps == 1 else (torch.nonzero(is_first[1:].any(dim=1)).squeeze(1) + 1).tolist()
-            if len(cuts) <= (steps / 6 + 3 if x.is_cpu else 0):  # measured: T = 16 .. 128, B = 4 .. 32
+            if few:
                 return self._stretched(x, state, is_first, [0, *cuts, steps])
             if plain:
                 return self._scan(x, state, is_first, LstmScan)
@@ -206,6 +209,12 @@ class FusedLstm(nn.LSTM):
         index = torch.where(plan.last < len(plan.stream), plan.last, own)
         leaves = (torch.cat((end.transpose(0, 1), leaf))[index] for end, leaf in zip(ends, state, strict=True))
         return y, LstmState(*leaves)
+
+    @staticmethod
+    def _cuts(is_first: Tensor) -> list[int]:
+        """Steps but the first at which some stream begins an episode."""
+        cuts: list[int] = (torch.nonzero(is_first[1:].any(dim=1)).squeeze(1) + 1).tolist()
+        return cuts
 
     def _stretched(self, x: Tensor, state: LstmState, is_first: Tensor, bounds: list[int]) -> tuple[Tensor, LstmState]:
         """One call of torch's kernel between two rows with resets."""

@@ -33,7 +33,7 @@ class Collector:
     """
 
     def __init__(self, policy: MemoryActorCritic, num_envs: int) -> None:
-        self.policy, self.num_envs = policy, num_envs
+        self.policy, self.num_envs, self.device = policy, num_envs, policy.device
         self.memory: Memory = policy.initial_memory(num_envs)
         self.clock = 0  # vector steps of the memory's life
         self.nonfinite = 0  # observations and rewards refused since birth
@@ -119,8 +119,8 @@ class Collector:
 
     def _flags(self, is_first: Flags, is_valid: Flags | None) -> SequenceFlags:
         """One step [1, B] as a policy is told it."""
-        first = torch.from_numpy(is_first[None]).to(self.policy.device)
-        valid = None if is_valid is None else torch.from_numpy(is_valid[None]).to(self.policy.device)
+        first = torch.from_numpy(is_first[None]).to(self.device)
+        valid = None if is_valid is None else torch.from_numpy(is_valid[None]).to(self.device)
         return SequenceFlags(first, valid, self.phase)
 
     def _value_timeouts(

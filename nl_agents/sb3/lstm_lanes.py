@@ -60,7 +60,7 @@ class LstmLanes(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         told, enter, weight, gates, bent, before_h, before_c, first = ctx.saved_tensors
-        (steps, batch), width = first.shape, weight.shape[1]
+        steps, batch = first.shape
         wide = told.shape[1] // steps
         grad, to_h, to_c = (side_by_side(part, wide) for part in (grads[0], grads[1][None], grads[2][None]))
         sums = torch.empty_like(gates)

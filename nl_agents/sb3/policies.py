@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from nl_agents.errors import ConfigError
 from nl_agents.memory import MemoryCore, make_core
+from nl_agents.memory.form import compiled, load_compiled
 from nl_agents.memory.views import KeptViews
 from nl_agents.sb3.cells import Cell, CoreCell, FusedLstm, HostState, quick_act
 from nl_agents.types import LevelInfo
 
 CoreMaker = Callable[..., MemoryCore]
+heads_lanes = load_compiled("nl_agents.sb3.heads_lanes") if compiled is not None else None
 
 
 class Memory(NamedTuple):
@@ -198,6 +200,9 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
             latent_vf, _ = self._sequence(self.lstm_critic, self.lstm_critic.run, vf_features, memory.vf, flags)
         else:
             latent_vf = latent_pi.detach() if self.shared_lstm else self._critic_alone(vf_features)
+        if heads_lanes is not None and quick_act is not None and quick_act.serves_heads(self, latent_pi):
+            judged: tuple[Tensor, Tensor, Tensor] = heads_lanes.judge(self, latent_pi, latent_vf, actions)
+            return judged
         distribution = self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(latent_pi))
         values = self.value_net(self.mlp_extractor.forward_critic(latent_vf)).flatten()
         return values, distribution.log_prob(actions), distribution.entropy()

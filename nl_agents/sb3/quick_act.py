@@ -10,7 +10,7 @@ from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
 
-from nl_agents.memory.views import Array, Views
+from nl_agents.memory.views import Views
 from nl_agents.sb3 import act_kernel, lstm_kernel
 
 if TYPE_CHECKING:
@@ -34,12 +34,11 @@ class HeadViews(Views):
         self.served = type(extractor) is MlpExtractor and type(policy.action_dist) is CategoricalDistribution
         self.served = self.served and all(_is_known(hidden, last) for hidden, last in nets)
         if self.served:
-            self.actor, self.critic = (self._perceptron(hidden, last) for hidden, last in nets)
-
-    def _perceptron(self, hidden: nn.Module, last: nn.Module) -> tuple[tuple[tuple[Array, Array], ...], int]:
-        parts = list(hidden.children())
-        kind = KINDS[type(parts[1])] if parts else act_kernel.TANH
-        return tuple(self.layer(module) for module in (*parts[::2], last)), kind
+            self.parts = [part for pair in nets for module in pair for part in module.modules()]
+            self.modules = [[*list(hidden.children())[::2], last] for hidden, last in nets]
+            bends = [next((KINDS[type(part)] for part in list(hidden.children())[1:2]), 0) for hidden, _ in nets]
+            arrays = [tuple(self.layer(module) for module in modules) for modules in self.modules]
+            self.actor, self.critic = zip(arrays, bends, strict=True)
 
 
 def _is_known(hidden: nn.Module, last: nn.Module) -> bool:
@@ -51,9 +50,11 @@ def _is_known(hidden: nn.Module, last: nn.Module) -> bool:
 
 
 def serves_heads(policy: MemoryActorCritic, latent: Tensor) -> bool:
-    """Whether ``speak`` can do it, on a CPU in single or double precision."""
-    plain = latent.is_cpu and latent.dtype in PRECISIONS and latent.dtype == policy.action_net.weight.dtype
-    return plain and policy.head_views.of(lambda: HeadViews(policy)).served
+    """Whether ``speak`` can do it: on a CPU in single or double precision, nobody's hook on any part."""
+    if not (latent.is_cpu and latent.dtype in PRECISIONS and latent.dtype == policy.action_net.weight.dtype):
+        return False
+    views = policy.head_views.of(lambda: HeadViews(policy))
+    return views.served and not any(part._forward_hooks or part._forward_pre_hooks for part in views.parts)
 
 
 def speak(policy: MemoryActorCritic, latent_pi: Tensor, latent_vf: Tensor) -> tuple[Tensor, Tensor, Tensor]:
