@@ -1,26 +1,31 @@
 """Env steps a second of recurrent PPO in Stable-Baselines3, learning included, as ratios to stock RecurrentPPO.
 
-    python -m benchmarks.sb3_speed --envs 16 --windows 3
+    python -m benchmarks.sb3_speed --envs 16 --windows 3 --out benchmarks/results/sb3_speed.json
 
-All contestants live in one `cartpole-flip` sequence through `to_sb3`, with the same number of streams, rollout length,
-epochs and minibatch size, so with the same number of optimizer steps (an epoch of 2,048 steps in minibatches of 512
-takes 4). Two groups, each with its own stock: actor and critic with an LSTM each (RecurrentPPO's default), and a critic
-that reads the actor's. Contestants take turns, window by window; CPU seconds are counted beside the clock's, because
-other processes do not move them.
+All contestants live in one `cartpole-flip` sequence through `to_sb3`, the same native vector environment for all, with
+the same number of streams, rollout length, epochs and minibatch size, so with the same number of optimizer steps (an
+epoch of 2,048 steps in minibatches of 512 takes 4). Two groups, each with its own stock: actor and critic with an LSTM
+each (RecurrentPPO's default), and a critic that reads the actor's. "Fused" is stock with one call of torch's LSTM a
+sequence (`benchmarks/opponents/stock.py`). Contestants take turns, window by window; CPU seconds are counted beside the
+clock's, because other processes move them less.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from sb3_contrib import RecurrentPPO
 
 import nl_agents.sb3
+from benchmarks.opponents.stock import FusedPolicy
+from benchmarks.speed import provenance
 from nl_agents import envs
 from nl_agents.sb3 import FastRecurrentPPO
 
@@ -33,14 +38,16 @@ class Contestant(NamedTuple):
 
     name: str
     algorithm: type[RecurrentPPO]
-    policy: str
+    policy: Any  # name or class
     options: dict[str, Any]  # of the algorithm
 
 
 CONTESTANTS = (
     Contestant("stock RecurrentPPO, LSTM", RecurrentPPO, "MlpLstmPolicy", {}),
+    Contestant("fused RecurrentPPO, LSTM", RecurrentPPO, FusedPolicy, {}),
     Contestant("RecurrentPPO, FastLstmPolicy", RecurrentPPO, "FastLstmPolicy", {}),
     Contestant("FastRecurrentPPO, LSTM, chunks of 64", FastRecurrentPPO, "MlpLstmPolicy", {}),
+    Contestant("FastRecurrentPPO, LSTM, chunks of 32", FastRecurrentPPO, "MlpLstmPolicy", {"chunk_steps": 32}),
     Contestant("FastRecurrentPPO, LSTM, chunks of 16", FastRecurrentPPO, "MlpLstmPolicy", {"chunk_steps": 16}),
     Contestant("RecurrentPPO, HopePolicy", RecurrentPPO, "HopePolicy", {}),
     Contestant("FastRecurrentPPO, HopePolicy", FastRecurrentPPO, "HopePolicy", {}),
@@ -58,9 +65,11 @@ def make(contestant: Contestant, num_envs: int, shared: bool) -> RecurrentPPO:
     )
 
 
-def measure(num_envs: int, windows: int, warm_steps: int, shared: bool) -> dict[str, list[tuple[float, float]]]:
+def measure(
+    contestants: Sequence[Contestant], num_envs: int, windows: int, warm_steps: int, shared: bool
+) -> dict[str, list[tuple[float, float]]]:
     """Returns name -> (env steps per second, env steps per CPU second) of each window of two rollouts."""
-    models = {contestant.name: make(contestant, num_envs, shared) for contestant in CONTESTANTS}
+    models = {contestant.name: make(contestant, num_envs, shared) for contestant in contestants}
     for model in models.values():
         model.learn(warm_steps)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
@@ -79,17 +88,26 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--envs", type=int, default=16, help="streams")
     parser.add_argument("--windows", type=int, default=3, help="windows of two rollouts for each contestant")
     parser.add_argument("--warm-steps", type=int, default=20_000, help="env steps of learning before the first window")
+    parser.add_argument("--only", nargs="*", help="contestants whose names hold one of these, beside stock")
+    parser.add_argument("--out", type=Path, help="where to keep the record (JSON)")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    ratios = {}
+    ratios, rows = {}, []
+    entered = [one for one in CONTESTANTS[1:] if not given.only or any(word in one.name for word in given.only)]
     for group, shared in (("a memory each", False), ("one memory", True)):
-        found = measure(given.envs, given.windows, given.warm_steps, shared)
+        found = measure((CONTESTANTS[0], *entered), given.envs, given.windows, given.warm_steps, shared)
         medians = {name: [statistics.median(one) for one in zip(*rows, strict=True)] for name, rows in found.items()}
         stock = medians[CONTESTANTS[0].name]
         print(f"actor and critic: {group}; {given.envs} streams, {BATCH} steps a minibatch, {EPOCHS} epochs")
         for name, (clock, cpu) in medians.items():
             ratios[f"{name}, {group}"] = cpu / stock[1]
             print(f"  {name:40} {clock:8,.0f} /s  {cpu:8,.0f} /CPU s  x {clock / stock[0]:.2f}, {cpu / stock[1]:.2f}")
+            rows.append({"name": name, "critic": group, "windows": found[name]})
+    if given.out is not None:
+        sizes = {"width": WIDTH, "n_steps": NUM_STEPS, "batch_size": BATCH, "n_epochs": EPOCHS}
+        options = {**sizes, "envs": given.envs, "windows": given.windows, "warm_steps": given.warm_steps}
+        record = {"options": options, "rows": rows, **provenance("cpu")}
+        given.out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return ratios
 
 

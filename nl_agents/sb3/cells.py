@@ -18,11 +18,18 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.form import compiled, load_compiled
 from nl_agents.memory.segments import segments
+from nl_agents.memory.views import KeptViews
 from nl_agents.sb3.alignment import run_aligned
 from nl_agents.sb3.lstm_scan import LstmScan
 from nl_agents.types import LevelInfo
 
+lstm_lanes = load_compiled("nl_agents.sb3.lstm_lanes") if compiled is not None else None
+quick_act = load_compiled("nl_agents.sb3.quick_act") if compiled is not None else None
+
+HALF_EMPTY = 8
+"""So few streams leave half of a vector empty; then torch's kernel is faster between few resets."""
 HostState = tuple[Tensor, Tensor]
 """sb3-contrib's (h, c), each [layers, B, hidden]."""
 
@@ -145,12 +152,24 @@ class LstmState(NamedTuple):
 class FusedLstm(nn.LSTM):
     """``nn.LSTM`` with its parameters, names and initial values, run over a block [T, B] by one call.
 
-    Few resets cut it into stretches, one call of torch's kernel each; many are left to ``lstm_scan``. On an
-    accelerator, and where there are gaps, resets and gaps cut the block into segments that do not depend on each other;
-    sorted and packed they go through the kernel together (``memory.segments``).
+    On a CPU a compiled kernel takes resets as they come (``lstm_lanes``). Where none can be had, few resets cut the
+    block into stretches, one call of torch's kernel each; many are left to ``lstm_scan``. On an accelerator, and where
+    there are gaps, resets and gaps cut the block into segments that do not depend on each other; sorted and packed they
+    go through torch's kernel together (``memory.segments``).
     """
 
     clock_period = 1
+    views: KeptViews[Any]  # of the parameters, for who acts
+
+    def __init__(self, *sizes: Any, **options: Any) -> None:
+        super().__init__(*sizes, **options)
+        self.views = KeptViews()
+
+    @classmethod
+    def take_over(cls, lstm: nn.LSTM) -> None:
+        """Turns an LSTM that a host has built into one of these, parameters and all."""
+        lstm.__class__ = cls
+        lstm.views = KeptViews()  # type: ignore[assignment]
 
     def initial(self, batch_size: int, device: torch.device | str | None = None) -> LstmState:
         """Newborn memories."""
@@ -169,11 +188,15 @@ class FusedLstm(nn.LSTM):
         """Read-out [T, B, H] (0 at invalid steps) and the memory after the last valid step; ``phase`` is not used."""
         steps, batch, size = x.shape
         if is_valid is None:
-            cuts = [] if steps == 1 else (torch.nonzero(is_first[1:].any(dim=1)).squeeze(1) + 1).tolist()
-            if len(cuts) <= (steps / 6 + 3 if x.is_cpu else 0):  # measured: T = 16 .. 128, B = 4 .. 32
+            plain, cuts = self._is_plain(x), [] if steps == 1 else self._cuts(is_first)
+            few = len(cuts) <= (steps / 6 + 3 if x.is_cpu else 0)  # measured: T = 16 .. 128, B = 4 .. 32
+            lanes = plain and lstm_lanes is not None and lstm_lanes.serves(x, self.hidden_size)
+            if lanes and not (few and batch <= HALF_EMPTY):
+                return self._scan(x, state, is_first, lstm_lanes.LstmLanes)
+            if few:
                 return self._stretched(x, state, is_first, [0, *cuts, steps])
-            if self._is_plain(x):
-                return self._scan(x, state, is_first)
+            if plain:
+                return self._scan(x, state, is_first, LstmScan)
         plan = segments(is_first, is_valid, steps, batch, x.device)
         if not plan.gather.numel():
             return x.new_zeros(steps, batch, self.hidden_size), state
@@ -187,6 +210,12 @@ class FusedLstm(nn.LSTM):
         leaves = (torch.cat((end.transpose(0, 1), leaf))[index] for end, leaf in zip(ends, state, strict=True))
         return y, LstmState(*leaves)
 
+    @staticmethod
+    def _cuts(is_first: Tensor) -> list[int]:
+        """Steps but the first at which some stream begins an episode."""
+        cuts: list[int] = (torch.nonzero(is_first[1:].any(dim=1)).squeeze(1) + 1).tolist()
+        return cuts
+
     def _stretched(self, x: Tensor, state: LstmState, is_first: Tensor, bounds: list[int]) -> tuple[Tensor, LstmState]:
         """One call of torch's kernel between two rows with resets."""
         reads = []
@@ -197,17 +226,16 @@ class FusedLstm(nn.LSTM):
         return torch.cat(reads) if len(reads) > 1 else reads[0], state
 
     def _is_plain(self, x: Tensor) -> bool:
-        """Whether ``lstm_scan`` can do it, and faster: on a CPU, without projection, dropout or second direction."""
+        """Whether it can go layer by layer: on a CPU, without projection, dropout or second direction."""
         return x.is_cpu and not (self.proj_size or self.bidirectional or (self.dropout and self.training))
 
-    def _scan(self, x: Tensor, state: LstmState, is_first: Tensor) -> tuple[Tensor, LstmState]:
-        """Layer by layer."""
+    def _scan(self, x: Tensor, state: LstmState, is_first: Tensor, layer_of: Any) -> tuple[Tensor, LstmState]:
+        """Layer by layer, each by ``LstmLanes`` or ``LstmScan``."""
         ends = []
         for layer in range(self.num_layers):
             enter, weight = getattr(self, f"weight_ih_l{layer}"), getattr(self, f"weight_hh_l{layer}")
             bias = getattr(self, f"bias_ih_l{layer}") + getattr(self, f"bias_hh_l{layer}") if self.bias else None
-            given = (nn.functional.linear(x, enter, bias), weight, state.hidden[:, layer], state.cell[:, layer])
-            x, *end = LstmScan.apply(*given, is_first)  # type: ignore[no-untyped-call]
+            x, *end = layer_of.apply(x, enter, weight, bias, state.hidden[:, layer], state.cell[:, layer], is_first)
             ends.append(end)
         hidden, cell = (torch.stack(parts, dim=1) for parts in zip(*ends, strict=True))
         return x, LstmState(hidden, cell)
@@ -225,7 +253,10 @@ class FusedLstm(nn.LSTM):
         is_valid: Tensor | None = None,
         phase: int | None = None,
     ) -> tuple[Tensor, LstmState]:
-        """``run`` without gradients."""
+        """``run`` without gradients; one step on a CPU is a compiled call that changes the state where it lies."""
+        if quick_act is not None and quick_act.serves_step(self, x, state, is_valid):
+            after: tuple[Tensor, LstmState] = quick_act.step(self, x, state, is_first)
+            return after
         return self.run(x, state, is_first, is_valid, phase)
 
     @staticmethod

@@ -33,7 +33,7 @@ class Collector:
     """
 
     def __init__(self, policy: MemoryActorCritic, num_envs: int) -> None:
-        self.policy, self.num_envs = policy, num_envs
+        self.policy, self.num_envs, self.device = policy, num_envs, policy.device
         self.memory: Memory = policy.initial_memory(num_envs)
         self.clock = 0  # vector steps of the memory's life
         self.nonfinite = 0  # observations and rewards refused since birth
@@ -53,8 +53,7 @@ class Collector:
 
     def collect(self, model: FastRecurrentPPO, env: VecEnv, callback: BaseCallback, buffer: ChunkBuffer) -> bool:
         """Lives one rollout; returns False if a callback ended it (what was lived until then is kept)."""
-        for flags in (buffer.trains, buffer.is_valid, buffer.is_first):
-            flags.zero_()
+        buffer.begin()
         for step in range(buffer.num_steps):
             if model.use_sde and model.sde_sample_freq > 0 and step % model.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
@@ -69,32 +68,32 @@ class Collector:
     def _step(
         self, model: FastRecurrentPPO, env: VecEnv, callback: BaseCallback, buffer: ChunkBuffer, step: int
     ) -> bool:
+        written = buffer.host
         observation, finite = self._finite(model._last_obs)
         shown = buffer.put_observation(step, observation)
         assert model._last_episode_starts is not None
         is_first = np.asarray(model._last_episode_starts, np.bool_)
-        buffer.is_first[step], buffer.is_valid[step] = torch.from_numpy(is_first), torch.from_numpy(finite)
-        is_valid = None if finite.all() else buffer.is_valid[step : step + 1]
-        flags = SequenceFlags(buffer.is_first[step : step + 1], is_valid, self.phase)
+        written["is_first"][step], written["is_valid"][step] = is_first, finite
+        flags = self._flags(is_first, None if finite.all() else finite)
         actions, values, log_probs, self.memory = self.policy.act_step(shown, self.memory, flags)
         self.clock += 1
-        sent = self._to_env(actions.cpu().numpy())
+        taken = actions.cpu().numpy()
+        sent = self._to_env(taken)
         new_obs, rewards, ended, infos = env.step(sent)
         good = np.isfinite(rewards)
-        self.nonfinite += int(np.count_nonzero(~good) + np.count_nonzero(~finite))
-        rewards = np.where(good, rewards, 0.0)
-        truncated = np.array([bool(info.get("TimeLimit.truncated")) for info in infos]) & ended
-        truncated &= np.array(["terminal_observation" in info for info in infos])
+        if not (good.all() and finite.all()):
+            self.nonfinite += int(np.count_nonzero(~good) + np.count_nonzero(~finite))
+            rewards = np.where(good, rewards, 0.0)
+        truncated = self._cut(ended, infos)
         _, reached = self._finite(new_obs)
         trains = finite & good & (reached | ended)
-        buffer.actions[step] = actions.reshape(buffer.actions[step].shape)
-        buffer.values[step], buffer.log_probs[step] = values, log_probs
-        buffer.rewards[step] = torch.from_numpy(rewards.astype(np.float32))
-        buffer.terminated[step] = torch.from_numpy(ended & ~truncated)
-        buffer.truncated[step] = torch.from_numpy(truncated)
+        written["actions"][step] = taken.reshape(written["actions"].shape[1:])
+        written["values"][step], written["log_probs"][step] = values.cpu().numpy(), log_probs.cpu().numpy()
+        written["rewards"][step] = rewards
+        written["terminated"][step], written["truncated"][step] = ended & ~truncated, truncated
         if truncated.any():
             trains &= self._value_timeouts(buffer, step, np.flatnonzero(truncated), infos)
-        buffer.trains[step] = torch.from_numpy(trains)
+        written["trains"][step] = trains
         model.num_timesteps += env.num_envs
         model._last_obs = cast(Any, new_obs)
         model._last_episode_starts = ended | (is_first & ~finite)  # an episode begins with its first valid step
@@ -109,6 +108,21 @@ class Collector:
             model._update_info_buffer(infos, ended)
         return goes_on
 
+    @staticmethod
+    def _cut(ended: Flags, infos: list[dict[str, Any]]) -> Flags:
+        """[B] whose episodes were cut by time, with the observation that they reached."""
+        cut = np.zeros(len(ended), np.bool_)
+        for stream in np.flatnonzero(ended):
+            told = infos[stream]
+            cut[stream] = bool(told.get("TimeLimit.truncated")) and "terminal_observation" in told
+        return cut
+
+    def _flags(self, is_first: Flags, is_valid: Flags | None) -> SequenceFlags:
+        """One step [1, B] as a policy is told it."""
+        first = torch.from_numpy(is_first[None]).to(self.device)
+        valid = None if is_valid is None else torch.from_numpy(is_valid[None]).to(self.device)
+        return SequenceFlags(first, valid, self.phase)
+
     def _value_timeouts(
         self, buffer: ChunkBuffer, step: int, streams: NDArray[np.int64], infos: list[dict[str, Any]]
     ) -> Flags:
@@ -118,7 +132,7 @@ class Collector:
         last, fine = self._finite(last if isinstance(last, dict) else np.stack(last))
         index = torch.from_numpy(streams).to(buffer.device)
         values = self._follow(_tensors(last, buffer.device), self.memory.rows(index), np.zeros(len(streams), np.bool_))
-        buffer.bootstrap_values[step, index] = values.to(buffer.values.dtype)
+        buffer.host["bootstrap_values"][step, streams] = values.cpu().numpy()
         known = np.ones(self.num_envs, np.bool_)
         known[streams] = fine
         self.nonfinite += int(np.count_nonzero(~fine))
@@ -129,14 +143,13 @@ class Collector:
         last, _ = self._finite(model._last_obs)
         assert model._last_episode_starts is not None
         values = self._follow(_tensors(last, buffer.device), self.memory, model._last_episode_starts)
-        lived = buffer.num_steps
-        following = torch.cat((buffer.values[1:lived], values.to(buffer.values.dtype).unsqueeze(0)))
-        cut = buffer.truncated[:lived]
-        buffer.bootstrap_values[:lived] = torch.where(cut, buffer.bootstrap_values[:lived], following)
+        lived, written = buffer.num_steps, buffer.host
+        following = np.concatenate((written["values"][1:lived], values.cpu().numpy()[None]))
+        np.copyto(written["bootstrap_values"][:lived], following, where=~written["truncated"][:lived])
 
     def _follow(self, observation: Any, memory: Memory, is_first: Flags) -> Tensor:
-        flags = torch.from_numpy(np.asarray(is_first, np.bool_)).to(self.policy.device).unsqueeze(0)
-        return self.policy.values_after(observation, memory, SequenceFlags(flags, None, self.phase))
+        flags = self._flags(np.asarray(is_first, np.bool_), None)
+        return self.policy.values_after(observation, memory, flags)
 
     def _finite(self, observation: Any) -> tuple[Any, Flags]:
         """Blanks rows that are not finite; returns the observation and [B] which rows were finite."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from nl_agents.errors import ConfigError
+from nl_agents.memory.form import compiled, load_compiled
 from nl_agents.sb3.collection import Collector
 from nl_agents.sb3.policies import (
     FastLstmCnnPolicy,
@@ -30,6 +32,11 @@ from nl_agents.sb3.policies import (
 )
 from nl_agents.sb3.rollout_chunks import ChunkBatch, ChunkBuffer
 
+ppo_kernel = load_compiled("nl_agents.sb3.ppo_kernel") if compiled is not None else None
+FIGURES = ("kl", "clip", "policy", "value", "entropy", "loss")
+"""What is kept of every minibatch."""
+Roots = tuple[Sequence[Tensor], Sequence[Tensor] | None]
+"""Where back-propagation begins, and with which gradients."""
 CHUNK_STEPS = 64
 """Longest default chunk: a multiple of the clocks of all cores but those of unusual options."""
 
@@ -79,6 +86,7 @@ class FastRecurrentPPO(RecurrentPPO):
         self.chunk_steps = chunk_steps
         self.refused_steps = 0
         self._clock = self._nonfinite = 0
+        self._learnt: list[Tensor] = []  # the policy's parameters
         self._random_state: dict[str, Any] | None = None  # of a saved model that has not gone on yet
         super().__init__(policy, env, *options, **named)
 
@@ -94,6 +102,7 @@ class FastRecurrentPPO(RecurrentPPO):
                 f"{', '.join(self.policy_aliases)}, or a subclass of HopePolicy or FastLstmPolicy"
             )
         self.policy = made.to(self.device)
+        _fuse(self.policy)
         self.clip_range = FloatSchedule(self.clip_range)
         if self.clip_range_vf is not None:
             if isinstance(self.clip_range_vf, float | int) and self.clip_range_vf <= 0:
@@ -141,6 +150,7 @@ class FastRecurrentPPO(RecurrentPPO):
         """Learns from the rollout: ``n_epochs`` passes over its chunks in random minibatches."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
+        self._learnt = list(self.policy.parameters())
         books: dict[str, list[Tensor]] = {}
         for epoch in range(self.n_epochs):
             if hasattr(self.policy.optimizer, "observe_fresh"):  # a deep optimizer learns from first epochs only
@@ -156,43 +166,74 @@ class FastRecurrentPPO(RecurrentPPO):
 
     def _update(self, batch: ChunkBatch, books: dict[str, list[Tensor]]) -> bool:
         """One optimizer step; returns False where the KL from the acting policy asks to stop."""
-        rows = batch.trains
-        count = int(rows.sum())
+        rows: Tensor | slice = slice(None) if batch.trains is None else batch.trains
+        count = len(batch.returns) if batch.trains is None else int(batch.trains.sum())
         if count == 0:
             return True
         flags = SequenceFlags(batch.is_first, batch.is_valid, batch.phase)
         memory = self.policy.unpack_memory(batch.memory)
         values, log_probs, entropies = self.policy.evaluate_sequence(batch.observations, batch.actions, memory, flags)
+        if ppo_kernel is not None and entropies is not None and values.is_cpu:
+            figures, roots = self._quick_losses(batch, values, log_probs, entropies)
+        else:
+            figures, roots = self._losses(batch, values[rows], log_probs[rows], entropies, rows, count)
+        for name, figure in figures.items():
+            books.setdefault(name, []).append(figure)
+        if self.target_kl is not None and float(figures["kl"]) > 1.5 * self.target_kl:
+            return False
+        self._step(*roots)
+        return True
+
+    def _losses(
+        self,
+        batch: ChunkBatch,
+        values: Tensor,
+        log_probs: Tensor,
+        entropies: Tensor | None,
+        rows: Tensor | slice,
+        count: int,
+    ) -> tuple[dict[str, Tensor], Roots]:
+        """What ``ppo_kernel`` computes, in torch: of the rows that train."""
         advantages = batch.advantages[rows]
         if self.normalize_advantage and count > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         clip = self._now(self.clip_range)
-        log_ratio = log_probs[rows] - batch.old_log_probs[rows]
+        log_ratio = log_probs - batch.old_log_probs[rows]
         ratio = log_ratio.exp()
         policy_loss = -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean()
-        expected = values[rows]
+        expected = values
         if self.clip_range_vf is not None:
             bound, old = self._now(self.clip_range_vf), batch.old_values[rows]
             expected = old + (expected - old).clamp(-bound, bound)
         value_loss = (batch.returns[rows] - expected).square().mean()
-        entropy_loss = log_probs[rows].mean() if entropies is None else -entropies[rows].mean()
+        entropy_loss = log_probs.mean() if entropies is None else -entropies[rows].mean()
         loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
         with torch.no_grad():
             kl = ((ratio - 1) - log_ratio).mean()
             outside = ((ratio - 1).abs() > clip).float().mean()
-        for name, figure in (("kl", kl), ("clip", outside), ("policy", policy_loss), ("value", value_loss),
-                             ("entropy", entropy_loss), ("loss", loss)):  # fmt: skip
-            books.setdefault(name, []).append(figure.detach())
-        if self.target_kl is not None and float(kl) > 1.5 * self.target_kl:
-            return False
-        self._step(loss)
-        return True
+        found = (kl, outside, policy_loss, value_loss, entropy_loss, loss)
+        return dict(zip(FIGURES, (figure.detach() for figure in found), strict=True)), ((loss,), None)
 
-    def _step(self, loss: Tensor) -> None:
-        """Steps the optimizer unless a gradient is not finite."""
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+    def _quick_losses(
+        self, batch: ChunkBatch, values: Tensor, log_probs: Tensor, entropies: Tensor
+    ) -> tuple[dict[str, Tensor], Roots]:
+        """The same in one compiled call, with the gradients of what the policy says."""
+        said = (values, log_probs, entropies)
+        given = [part.detach().contiguous().numpy() for part in (*said, *batch[2:6])]
+        trains = np.empty(0, np.bool_) if batch.trains is None else batch.trains.numpy()
+        grads = tuple(torch.empty_like(part) for part in said)
+        bound = 0.0 if self.clip_range_vf is None else self._now(self.clip_range_vf)
+        weights, clip = (float(self.ent_coef), float(self.vf_coef)), self._now(self.clip_range)
+        into = (grad.numpy() for grad in grads)
+        found = ppo_kernel.losses(*given, trains, clip, bound, weights, self.normalize_advantage, *into)
+        return dict(zip(FIGURES, torch.from_numpy(found), strict=True)), (said, grads)
+
+    def _step(self, ends: Sequence[Tensor], grads: Sequence[Tensor] | None) -> None:
+        """Goes back from ``ends`` and steps the optimizer, unless a gradient is not finite."""
+        for parameter in self._learnt:
+            parameter.grad = None
+        torch.autograd.backward(ends, grads)
+        norm = torch.nn.utils.clip_grad_norm_(self._learnt, self.max_grad_norm, foreach=True)
         if not bool(torch.isfinite(norm)):
             self.refused_steps += 1
             return
@@ -291,7 +332,16 @@ class FastRecurrentPPO(RecurrentPPO):
         return networks, [*tensors, "packed_memory"]
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "collector"]
+        return [*super()._excluded_save_params(), "collector", "_learnt"]
+
+
+def _fuse(policy: MemoryActorCritic) -> None:
+    """Has torch's Adam step all parameters in one call, unless the user chose a form of it."""
+    optimizer: Any = policy.optimizer
+    if type(optimizer) is torch.optim.Adam and not {"fused", "foreach"} & policy.optimizer_kwargs.keys():
+        optimizer.__init__(
+            policy.parameters(), **{**policy.optimizer_kwargs, "lr": optimizer.defaults["lr"], "fused": True}
+        )
 
 
 def _random_state() -> dict[str, Any]:

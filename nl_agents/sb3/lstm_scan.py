@@ -13,21 +13,24 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class LstmScan(torch.autograd.Function):
-    """See the module's docstring; gradients flow to the first four inputs."""
+    """See the module's docstring; gradients flow to the first six inputs."""
 
     @staticmethod
     def forward(  # noqa: D102
         ctx: Any,
-        pushed: Tensor,  # [T, B, 4 H] x W^T + b
+        x: Tensor,  # [T, B, D]
+        enter: Tensor,  # [4 H, D] W
         weight: Tensor,  # [4 H, H] U
+        bias: Tensor | None,  # [4 H]
         hidden: Tensor,  # [B, H]
         cell: Tensor,  # [B, H]
         is_first: Tensor,  # [T, B] bool
     ) -> tuple[Tensor, Tensor, Tensor]:
+        pushed = nn.functional.linear(x, enter, bias)
         steps, batch, width = pushed.shape[0], pushed.shape[1], weight.shape[1]
         cuts = is_first.any(dim=1).tolist()
         gates = torch.empty_like(pushed, memory_format=torch.contiguous_format)
@@ -43,21 +46,21 @@ class LstmScan(torch.autograd.Function):
             gate[:, : 2 * width].sigmoid_()
             gate[:, 2 * width : 3 * width].tanh_()
             gate[:, 3 * width :].sigmoid_()
-            enter, keep, fresh, leave = gate.chunk(4, dim=1)
-            cell = torch.addcmul(keep * cell, enter, fresh)
+            admit, keep, fresh, leave = gate.chunk(4, dim=1)
+            cell = torch.addcmul(keep * cell, admit, fresh)
             hidden = torch.mul(torch.tanh(cell, out=bent[t]), leave, out=reads[t])
-        ctx.save_for_backward(weight, gates, before, bent, is_first)
-        ctx.cuts = cuts
+        ctx.save_for_backward(x, enter, weight, gates, before, bent, is_first)
+        ctx.cuts, ctx.has_bias = cuts, bias is not None
         return reads, hidden.clone(), cell
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        weight, gates, before, bent, is_first = ctx.saved_tensors
+        x, enter, weight, gates, before, bent, is_first = ctx.saved_tensors
         grad_reads, to_hidden, to_cell = grads
         steps, batch, width = bent.shape
-        enter, keep, fresh, leave = gates.view(steps, batch, 4, width).unbind(2)
+        admit, keep, fresh, leave = gates.view(steps, batch, 4, width).unbind(2)
         slopes = torch.stack(  # d gate / d (its sum), times what the gate is multiplied with
-            (enter * (1 - enter) * fresh, keep * (1 - keep) * before[1], (1 - fresh * fresh) * enter), dim=2
+            (admit * (1 - admit) * fresh, keep * (1 - keep) * before[1], (1 - fresh * fresh) * admit), dim=2
         )
         of_leave, of_cell = leave * (1 - leave) * bent, leave * (1 - bent * bent)
         sums = torch.empty_like(gates).view(steps, batch, 4, width)
@@ -71,4 +74,6 @@ class LstmScan(torch.autograd.Function):
                 clear = is_first[t].unsqueeze(1)
                 to_hidden, to_cell = to_hidden.masked_fill(clear, 0.0), to_cell.masked_fill(clear, 0.0)
         flat = sums.view(steps * batch, 4 * width)
-        return flat.view(steps, batch, -1), flat.t() @ before[0].view(-1, width), to_hidden, to_cell, None
+        to_x = (flat @ enter).view(x.shape) if ctx.needs_input_grad[0] else None
+        to_enter, to_weight = flat.t() @ x.reshape(steps * batch, -1), flat.t() @ before[0].view(-1, width)
+        return to_x, to_enter, to_weight, flat.sum(0) if ctx.has_bias else None, to_hidden, to_cell, None

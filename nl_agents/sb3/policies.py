@@ -19,10 +19,13 @@ from torch import Tensor, nn
 
 from nl_agents.errors import ConfigError
 from nl_agents.memory import MemoryCore, make_core
-from nl_agents.sb3.cells import Cell, CoreCell, FusedLstm, HostState
+from nl_agents.memory.form import compiled, load_compiled
+from nl_agents.memory.views import KeptViews
+from nl_agents.sb3.cells import Cell, CoreCell, FusedLstm, HostState, quick_act
 from nl_agents.types import LevelInfo
 
 CoreMaker = Callable[..., MemoryCore]
+heads_lanes = load_compiled("nl_agents.sb3.heads_lanes") if compiled is not None else None
 
 
 class Memory(NamedTuple):
@@ -54,6 +57,10 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
 
     lstm_actor: Any
     lstm_critic: Any
+
+    def __init__(self, *spaces_and_schedule: Any, **options: Any) -> None:
+        super().__init__(*spaces_and_schedule, **options)
+        self.head_views: KeptViews[Any] = KeptViews()  # of the parameters, for who acts
 
     def _install(self, make_cell: Callable[[], Cell], lr_schedule: Schedule) -> None:
         """Puts cells where the host's constructor has put LSTMs, and builds the optimizer anew around them."""
@@ -150,11 +157,15 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
             latent_vf, vf = self._sequence(self.lstm_critic, self.lstm_critic.act, vf_features, memory.vf, flags)
         else:
             latent_vf = latent_pi if self.shared_lstm else self._critic_alone(vf_features)
+        after = Memory(pi, vf)
+        if quick_act is not None and quick_act.serves_heads(self, latent_pi):
+            actions, values, log_probs = quick_act.speak(self, latent_pi, latent_vf)
+            return actions, values, log_probs, after
         distribution = self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(latent_pi))
         actions = distribution.get_actions()
         log_probs = distribution.log_prob(actions)
         values = self.value_net(self.mlp_extractor.forward_critic(latent_vf)).flatten()
-        return actions.reshape(-1, *cast(tuple[int, ...], self.action_space.shape)), values, log_probs, Memory(pi, vf)
+        return actions.reshape(-1, *cast(tuple[int, ...], self.action_space.shape)), values, log_probs, after
 
     @torch.no_grad()
     def values_after(self, obs: PyTorchObs, memory: Memory, flags: SequenceFlags) -> Tensor:
@@ -189,6 +200,9 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
             latent_vf, _ = self._sequence(self.lstm_critic, self.lstm_critic.run, vf_features, memory.vf, flags)
         else:
             latent_vf = latent_pi.detach() if self.shared_lstm else self._critic_alone(vf_features)
+        if heads_lanes is not None and quick_act is not None and quick_act.serves_heads(self, latent_pi):
+            judged: tuple[Tensor, Tensor, Tensor] = heads_lanes.judge(self, latent_pi, latent_vf, actions)
+            return judged
         distribution = self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(latent_pi))
         values = self.value_net(self.mlp_extractor.forward_critic(latent_vf)).flatten()
         return values, distribution.log_prob(actions), distribution.entropy()
@@ -312,9 +326,9 @@ class FastLstmPolicy(MemoryActorCritic):
     def __init__(self, *spaces_and_schedule: Any, **options: Any) -> None:
         super().__init__(*spaces_and_schedule, **options)
         self.n_lstm_layers = self.lstm_actor.num_layers
-        self.lstm_actor.__class__ = FusedLstm  # the host has built and initialised it
+        FusedLstm.take_over(self.lstm_actor)  # the host has built and initialised it
         if self.lstm_critic is not None:
-            self.lstm_critic.__class__ = FusedLstm
+            FusedLstm.take_over(self.lstm_critic)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Also the LSTM's options."""

@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from nl_agents.rl.returns import generalised_advantages
+
+FLAGS = ("is_first", "is_valid", "trains", "terminated", "truncated")
 
 
 class ChunkBatch(NamedTuple):
@@ -24,7 +27,7 @@ class ChunkBatch(NamedTuple):
     old_log_probs: Tensor  # [N]
     advantages: Tensor  # [N]
     returns: Tensor  # [N]
-    trains: Tensor  # [N] bool
+    trains: Tensor | None  # [N] bool, None: all
     is_first: Tensor  # [L, m] bool
     is_valid: Tensor | None  # [L, m] bool, None: all
     memory: Tensor  # [m, S] packed, before the first step
@@ -35,7 +38,8 @@ class ChunkBuffer:
     """Experience of one rollout: T steps of B streams in chunks of L steps, the last one padded with invalid steps.
 
     A row enters a loss only if it ``trains``: it lies in the rollout, observation and reward are finite, and what
-    it led to can be valued.
+    it led to can be valued. What a step writes goes to ``host``, numpy arrays; on a CPU the blocks share their memory,
+    elsewhere ``finish`` takes them over.
 
     Args:
         num_steps: T, env steps of a stream in a rollout.
@@ -66,15 +70,16 @@ class ChunkBuffer:
         self.observations = _allocate(observation_space, rows, device)
         self.discrete = isinstance(action_space, spaces.Discrete)
         action_shape = () if self.discrete else (get_action_dim(action_space),)
-        action_type = torch.int64 if self.discrete else torch.float32
-        self.actions = torch.zeros(*rows, *action_shape, dtype=action_type, device=device)
-        for name in ("rewards", "values", "log_probs", "bootstrap_values"):
-            setattr(self, name, torch.zeros(rows, device=device))
-        for name in ("is_first", "is_valid", "trains", "terminated", "truncated"):
-            setattr(self, name, torch.zeros(rows, dtype=torch.bool, device=device))
+        self.host: dict[str, NDArray[Any]] = {
+            "actions": np.zeros((*rows, *action_shape), np.int64 if self.discrete else np.float32),
+            **{name: np.zeros(rows, np.float32) for name in ("rewards", "values", "log_probs", "bootstrap_values")},
+            **{name: np.zeros(rows, np.bool_) for name in FLAGS},
+        }
+        self._take_over()
         self.memory = torch.zeros(self.num_chunks, num_envs, memory_size, device=device)
         self.phases = [0] * self.num_chunks
 
+    actions: Tensor
     rewards: Tensor
     values: Tensor
     log_probs: Tensor
@@ -85,6 +90,16 @@ class ChunkBuffer:
     terminated: Tensor
     truncated: Tensor
 
+    def _take_over(self) -> None:
+        """Shows what the host has written as blocks on the device."""
+        for name, written in self.host.items():
+            setattr(self, name, torch.from_numpy(written).to(self.device))
+
+    def begin(self) -> None:
+        """Forgets which steps of the last rollout were lived."""
+        for name in ("trains", "is_valid", "is_first"):
+            self.host[name].fill(False)
+
     @property
     def num_bytes(self) -> int:
         """What the memories of a rollout take: chunks x B x S floats (RecurrentPPO: steps x B x S and padding)."""
@@ -93,14 +108,13 @@ class ChunkBuffer:
     def put_observation(self, step: int, observation: Any) -> PyTorchObs:
         """Writes the batch of a step and returns it as tensors, to act on."""
         if isinstance(self.observations, dict):
-            for key, block in self.observations.items():
-                block[step] = torch.as_tensor(observation[key]).to(self.device)
-            return {key: block[step] for key, block in self.observations.items()}
-        self.observations[step] = torch.as_tensor(observation).to(self.device)
-        return self.observations[step]
+            return {key: _put(block, step, observation[key]) for key, block in self.observations.items()}
+        return _put(self.observations, step, observation)
 
     def finish(self, gamma: float, gae_lambda: float) -> None:
         """Computes advantages and returns once ``values`` and ``bootstrap_values`` stand."""
+        if self.device.type != "cpu":
+            self._take_over()
         lived = slice(self.num_steps)
         advantages, returns = generalised_advantages(
             self.rewards[lived],
@@ -126,17 +140,20 @@ class ChunkBuffer:
     def _batch(self, chunk: Tensor, stream: Tensor) -> ChunkBatch:
         phases = {self.phases[index] for index in chunk.tolist()}
         chunk, stream = chunk.to(self.device), stream.to(self.device)
-
-        def cut(block: Tensor) -> Tensor:  # [T, B, ...] -> [L, m, ...]
-            split = block.view(self.num_chunks, self.chunk_steps, *block.shape[1:])
-            return split[chunk, :, stream].transpose(0, 1)
+        # row of step l of the chosen chunk m in a block laid flat
+        first = chunk * self.chunk_steps * self.num_envs + stream
+        steps = torch.arange(self.chunk_steps, device=self.device) * self.num_envs
+        place = (steps.unsqueeze(1) + first).flatten()  # [L * m]
 
         def rows(block: Tensor) -> Tensor:
-            return cut(block).flatten(0, 1)
+            return block.flatten(0, 1).index_select(0, place)
+
+        def grid(flags: Tensor) -> Tensor:
+            return rows(flags).view(self.chunk_steps, -1)
 
         seen = self.observations
         observations = {key: rows(block) for key, block in seen.items()} if isinstance(seen, dict) else rows(seen)
-        is_valid = cut(self.is_valid)
+        is_valid, trains = grid(self.is_valid), rows(self.trains)
         return ChunkBatch(
             observations,
             rows(self.actions),
@@ -144,12 +161,22 @@ class ChunkBuffer:
             rows(self.log_probs),
             rows(self.advantages),
             rows(self.returns),
-            rows(self.trains),
-            cut(self.is_first).contiguous(),
-            None if bool(is_valid.all()) else is_valid.contiguous(),
+            None if bool(trains.all()) else trains,
+            grid(self.is_first),
+            None if bool(is_valid.all()) else is_valid,
             self.memory[chunk, stream],
             phases.pop() if len(phases) == 1 else None,
         )
+
+
+def _put(block: Tensor, step: int, observation: Any) -> Tensor:
+    """Writes the batch of a step into a block [T, B, ...] and returns it."""
+    if block.is_cpu:
+        shown = block[step]
+        np.copyto(shown.numpy(), observation, casting="unsafe")
+        return shown
+    block[step] = torch.as_tensor(observation).to(block.device)
+    return block[step]
 
 
 def _allocate(space: spaces.Space[Any], rows: tuple[int, int], device: torch.device) -> PyTorchObs:

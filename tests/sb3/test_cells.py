@@ -8,32 +8,35 @@ import pytest
 import torch
 from torch import nn
 
-from nl_agents.sb3.cells import FusedLstm, LstmState
+from nl_agents.sb3.cells import FusedLstm, LstmState, lstm_lanes
 
 
-def grown(layers: int, **options: Any) -> FusedLstm:
+def grown(layers: int, width: int = 7, **options: Any) -> FusedLstm:
     torch.manual_seed(0)
-    return FusedLstm(5, 7, num_layers=layers, **options).double()
+    return FusedLstm(5, width, num_layers=layers, **options).double()
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize("way", ["scan", "stretches", "segments", "gaps"])
+@pytest.mark.parametrize("way", ["lanes", "scan", "stretches", "segments", "gaps"])
 def test_a_block_equals_torchs_steps(layers: int, way: str, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    cell, gaps = grown(layers, bias=bias), way == "gaps"
+    if way == "lanes" and lstm_lanes is None:
+        pytest.skip("needs numba")
+    width, gaps = 8 if way == "lanes" else 7, way == "gaps"  # the kernel takes multiples of 4
+    cell = grown(layers, width, bias=bias)
     taken: list[str] = []
     for name in ("_stretched", "_scan"):
         method = getattr(cell, name)
         monkeypatch.setattr(cell, name, lambda *given, name=name, method=method: taken.append(name) or method(*given))
     x = torch.randn(9, 4, 5).double().requires_grad_()
-    state = LstmState(*(torch.randn(4, layers, 7).double().requires_grad_() for _ in range(2)))
-    is_first = torch.rand(9, 4) < (0.6 if way in ("scan", "segments") else 0.0)
+    state = LstmState(*(torch.randn(4, layers, width).double().requires_grad_() for _ in range(2)))
+    is_first = torch.rand(9, 4) < (0.6 if way in ("lanes", "scan", "segments") else 0.0)
     is_first[0, 1] = is_first[4, 2] = is_first[5, 2] = is_first[8, 0] = True
     if way == "segments":
         monkeypatch.setattr(cell, "_is_plain", lambda x: False)
     is_valid = torch.rand(9, 4) < 0.7 if gaps else None
     y, after = cell.run(x, state, is_first, is_valid)
-    assert taken == {"scan": ["_scan"], "stretches": ["_stretched"]}.get(way, [])
+    assert taken == {"lanes": ["_scan"], "scan": ["_scan"], "stretches": ["_stretched"]}.get(way, [])
     hidden, stored, reads = state.hidden.transpose(0, 1), state.cell.transpose(0, 1), []
     for t in range(9):
         live = torch.ones(4, dtype=torch.bool) if is_valid is None else is_valid[t]
@@ -59,9 +62,10 @@ def test_dropout_and_projection_go_another_way() -> None:
     assert not grown(1, proj_size=3)._is_plain(plain)
 
 
-def test_what_was_remembered_and_is_not_finite_ends_at_a_reset() -> None:
-    cell = grown(1)
-    ruined = LstmState(*(torch.full((2, 1, 7), torch.nan).double() for _ in range(2)))
+@pytest.mark.parametrize("width", [7, 8])  # the portable form and the compiled one
+def test_what_was_remembered_and_is_not_finite_ends_at_a_reset(width: int) -> None:
+    cell = grown(1, width)
+    ruined = LstmState(*(torch.full((2, 1, width), torch.nan).double() for _ in range(2)))
     first = torch.zeros(4, 2, dtype=torch.bool)
     first[1] = True
     x = torch.randn(4, 2, 5).double().requires_grad_()

@@ -1,0 +1,100 @@
+"""Table and figures of the learning curves that ``benchmarks/sb3_curves.py`` keeps.
+
+One claim is judged against a margin set before the runs: the two LSTMs of ``cartpole-novel`` count as equivalent where
+the 95 % interval (Welch) of the difference of their mean final returns lies within 25 of 500, one twentieth of the
+largest return. Curves are shown with the lowest and the highest seed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from nl_agents.evaluation.style import AGENTS, canvas, steps_axis
+
+MARGIN = 25.0
+SEEDS = 5
+ORDER = {"cartpole-novel": ("stock-lstm", "our-lstm"), "memory-s7": ("hope", "lstm", "gru")}
+TITLES = {"cartpole-novel": "CartPole-v1 without velocities", "memory-s7": "MiniGrid-MemoryS7-v0"}
+
+
+def read(results: Path, task: str) -> dict[str, list[dict[str, Any]]]:
+    """Records of a task, entrant -> runs in the order of their seeds."""
+    groups: dict[str, list[dict[str, Any]]] = {entrant: [] for entrant in ORDER[task]}
+    for path in sorted((results / task).glob("*.json")):
+        record = json.loads(path.read_text("utf-8"))
+        groups[record["entrant"]].append(record)
+    return {entrant: sorted(runs, key=lambda run: int(run["seed"])) for entrant, runs in groups.items() if runs}
+
+
+def final_table(groups: dict[str, list[dict[str, Any]]]) -> str:
+    """One row an entrant: seeds, final returns, and the mean of the curve."""
+    lines = ["| entrant | seeds | final return, mean [lowest, highest] | mean over the curve |", "|---|---:|---:|---:|"]
+    for entrant, runs in groups.items():
+        final = np.array([run["final"]["mean"] for run in runs])
+        area = float(np.mean([np.mean(_curve(run)) for run in runs]))
+        digits = 1 if final.max() > 10 else 3
+        spread = f"{final.mean():.{digits}f} [{final.min():.{digits}f}, {final.max():.{digits}f}]"
+        lines.append(f"| `{entrant}` | {len(runs)} | {spread} | {area:.{digits}f} |")
+    return "\n".join(lines)
+
+
+def difference(first: Iterable[float], second: Iterable[float]) -> tuple[float, float, float]:
+    """Second mean less first, with Welch's 95 % interval; of no width where neither varies."""
+    a, b = np.array(list(first)), np.array(list(second))
+    apart = float(b.mean() - a.mean())
+    if not a.std() and not b.std():
+        return apart, apart, apart
+    interval = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
+    return apart, float(interval.low), float(interval.high)
+
+
+def verdict(groups: dict[str, list[dict[str, Any]]]) -> str:
+    """What the runs say of the equivalence of the two LSTMs."""
+    stock, ours = ([run["final"]["mean"] for run in groups[name]] for name in ORDER["cartpole-novel"])
+    apart, low, high = difference(stock, ours)
+    inside = low >= -MARGIN and high <= MARGIN
+    word = "equivalent" if inside else "equivalence not shown"
+    return f"ours less stock: {apart:+.1f} [{low:+.1f}, {high:+.1f}], margin {MARGIN:.0f}: {word}"
+
+
+def draw(groups: dict[str, list[dict[str, Any]]], task: str, path: Path) -> None:
+    """Mean training return over env steps, with the span of the seeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with canvas(height=3.4) as (figure, (axes,)):
+        for index, (entrant, runs) in enumerate(groups.items()):
+            shown = np.array([_curve(run) for run in runs])
+            at = np.arange(1, shown.shape[1] + 1) * runs[0]["bin"]
+            axes.plot(at, shown.mean(0), color=AGENTS[index], label=f"{entrant} ({len(runs)} seeds)")
+            axes.fill_between(at, shown.min(0), shown.max(0), color=AGENTS[index], alpha=0.14, linewidth=0)
+        axes.set_title(f"{TITLES[task]}: return of training episodes")
+        axes.legend()
+        steps_axis(axes)
+        figure.savefig(path, format="png", dpi=144, metadata={"Software": None})
+
+
+def report(results: Path, figures: Path) -> str:
+    """Draws a figure for every task whose seeds are complete; returns tables, verdict and what is missing."""
+    parts = []
+    for task in ORDER:
+        groups = read(results, task)
+        missing = [f"{name}: {SEEDS - len(groups.get(name, []))}" for name in ORDER[task]]
+        whole = all(len(groups.get(name, [])) >= SEEDS for name in ORDER[task])
+        parts.append(f"{TITLES[task]}" + ("" if whole else f" (incomplete; runs missing: {', '.join(missing)})"))
+        if groups:
+            parts.append(final_table(groups))
+        if whole:
+            draw(groups, task, figures / f"sb3_{task}.png")
+        if task == "cartpole-novel" and len(groups) == 2 and min(map(len, groups.values())) > 1:
+            parts.append(verdict(groups))
+    return "\n\n".join(parts)
+
+
+def _curve(run: dict[str, Any]) -> NDArray[np.float64]:
+    return np.array(run["curve"], float)
