@@ -120,10 +120,16 @@ class Life:
         """One rollout: act, learn, adjust, record, checkpoint."""
         agent, actor = self.agent, self.actor
         bad, refused = actor.nonfinite, 0
+        if agent.experts is not None:
+            if not actor.started:
+                actor.restart()
+            agent.experts.enter()
         rollout, clock = actor.collect()
-        if agent.needs_boundary and actor.take_notice():
+        if agent.experts is not None:
+            agent.experts.mask(rollout, actor.tasks)
+        metrics: dict[str, float] = {}
+        if agent.needs_boundary and actor.take_notice() and not agent.keep_at_switch():
             agent.renew()
-            metrics: dict[str, float] = {}
         else:
             refused = -agent.learner.refused_chunks
             metrics = agent.learner.learn(rollout, clock)
