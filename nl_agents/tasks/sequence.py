@@ -93,6 +93,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(backend.single_observation_space, self.num_envs)
         self.action_space = batch_space(backend.single_action_space, self.num_envs)
         self.recommended: dict[str, Any] = {}
+        self.last_episode: int | None = None  # finished episodes that end the life
         self.curriculum_seed = curriculum_seed
         self._all_streams = np.arange(self.num_envs)
         self._nobody = np.zeros(self.num_envs, dtype=np.bool_)
@@ -168,6 +169,11 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         self.backend.close()
 
     # ---------------------------------------------------------------- ground truth and settings
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the life has had all its episodes; it may be stepped on all the same."""
+        return self.last_episode is not None and self._clock.episodes >= self.last_episode
 
     @property
     def clock(self) -> int:

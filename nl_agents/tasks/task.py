@@ -42,6 +42,7 @@ class Preset:
         tasks: names of its tasks; the schedule's indices count in this order.
         schedule: when which task is in force.
         num_envs: streams the published tables use.
+        episodes: finished episodes over all streams after which the life is over, if before ``steps``; None: never.
     """
 
     doc: str
@@ -49,6 +50,7 @@ class Preset:
     tasks: tuple[str, ...]
     schedule: Schedule
     num_envs: int = 16
+    episodes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Suite:
             curriculum_seed=curriculum_seed,
         )
         life.recommended = dict(self.recommended)
+        life.last_episode = size.episodes
         return life
 
     def task_env(

@@ -86,5 +86,6 @@ def make_optimizer(scheduler: LevelScheduler, config: AgentConfig) -> DeepMoment
     if config.optimizer.name == "deep-momentum":
         return DeepMomentum(groups, **options)
     groups = [{**group, "fresh_only": True} for group in groups]
+    beta1, beta2 = config.optimizer.betas
     kinds: dict[str, type[GuardedAdamW]] = {"element-adamw": ElementAdamW, "trac": TracAdamW}
-    return kinds.get(config.optimizer.name, GuardedAdamW)(groups, betas=tuple(config.optimizer.betas), **options)
+    return kinds.get(config.optimizer.name, GuardedAdamW)(groups, betas=(beta1, beta2), **options)

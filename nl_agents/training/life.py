@@ -100,7 +100,7 @@ class Life:
         try:
             with bar as drawn, Interrupt() as interrupt:
                 self._record_levels()
-                while self.agent.num_timesteps < self.target and not interrupt.asked:
+                while self.agent.num_timesteps < self.target and not interrupt.asked and not self._is_over():
                     self._turn(time.perf_counter() - started, before)
                     if drawn is not None:
                         drawn.show(self.agent.num_timesteps, self.recent)
@@ -115,6 +115,10 @@ class Life:
         self._close(save=True, seconds=time.perf_counter() - started)
         if interrupt.asked:
             raise KeyboardInterrupt
+
+    def _is_over(self) -> bool:
+        """Whether the environment says that this life has had all its episodes."""
+        return bool(getattr(self.actor.env, "is_over", False))
 
     def _turn(self, seconds: float, before: int) -> None:
         """One rollout: act, learn, adjust, record, checkpoint."""

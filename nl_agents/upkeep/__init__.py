@@ -1,5 +1,6 @@
 """Upkeep: what keeps a network able to learn, and able to do what it has learnt; for any torch module."""
 
+from nl_agents.upkeep.attach import attach
 from nl_agents.upkeep.base import Upkeep
 from nl_agents.upkeep.continual_backprop import ContinualBackprop
 from nl_agents.upkeep.elastic import ElasticWeights
@@ -16,5 +17,6 @@ __all__ = [
     "ShrinkPerturb",
     "UnitLayer",
     "Upkeep",
+    "attach",
     "chain",
 ]
