@@ -5,7 +5,7 @@
 Muppidi, Zhang and Yang (2024): CartPole (or Acrobot) with episodes of at most 400 steps; a constant drawn from N(0, 2)
 is added to every entry of the observation, another one after every 400 episodes, ten levels. PPO with separate actor
 and critic (three layers of 128, LeakyReLU .1), two episodes an iteration, five epochs in minibatches of 32, Adam at
-rate .01, rewards divided by 20, entropy .01, half the squared value error, lambda .95, gamma .99, gradients not clipped.
+rate .01, rewards divided by 20, entropy .01, half the squared value error, lambda .95, gamma .99, no gradient clipping.
 The first level is plain. Ours is written anew, on our physics; seeds and draws are our own.
 
 Their logs (seed 2024) give as mean episode return over the life: CartPole 19 with Adam (level by level 109, then 9 to
