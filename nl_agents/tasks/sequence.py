@@ -94,6 +94,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(backend.single_action_space, self.num_envs)
         self.recommended: dict[str, Any] = {}
         self.last_episode: int | None = None  # finished episodes that end the life
+        self.rebuild: Callable[[tuple[str, ...], int], Backend] | None = None  # such a backend anew, for clones
         self.curriculum_seed = curriculum_seed
         self._all_streams = np.arange(self.num_envs)
         self._nobody = np.zeros(self.num_envs, dtype=np.bool_)
@@ -174,6 +175,11 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
     def is_over(self) -> bool:
         """Whether the life has had all its episodes; it may be stepped on all the same."""
         return self.last_episode is not None and self._clock.episodes >= self.last_episode
+
+    @property
+    def curriculum(self) -> int:
+        """The seed from which schedule and shifts of this life were drawn."""
+        return self._curriculum
 
     @property
     def clock(self) -> int:

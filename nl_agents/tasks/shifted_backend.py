@@ -65,6 +65,7 @@ class ShiftedBackend:
         )
         self._streams = np.arange(self.num_envs)
         self._inner_of = np.array([task.inner for task in self.tasks])
+        self._held: int | None = None
         self._names = tuple(sorted({s.name for task in self.tasks for s in task.shifts if isinstance(s, Attribute)}))
         self._sees = any(isinstance(shift, ObservationShift) for task in self.tasks for shift in task.shifts)
         if self._names:
@@ -104,9 +105,13 @@ class ShiftedBackend:
 
     def take_curriculum(self, seed: int, clock: int) -> None:
         """Draws what the shifts of this curriculum draw."""
-        self._curriculum, self._clock = seed, clock
+        self._curriculum, self._clock = seed, clock if self._held is None else self._held
         self._bound = [self._bind(task) for task in self.tasks]
         self._in_force: dict[str, npt.NDArray[np.float64]] = {}
+
+    def hold(self, clock: int) -> None:
+        """Lets the time of lives stand still at this clock, from the next life on: for evaluation."""
+        self._held = clock
 
     def set_tasks(self, tasks: IntArray) -> None:
         """Changes the shifts of running episodes, and the physics where they differ."""
@@ -133,7 +138,8 @@ class ShiftedBackend:
         reward = self._shifted("reward", reward, moment)
         lived = 1 if waiting is None else (~waiting).astype(np.int64)
         self._steps += lived
-        self._clock += self.num_envs if waiting is None else int(np.sum(lived))
+        if self._held is None:
+            self._clock += self.num_envs if waiting is None else int(np.sum(lived))
         return reward, terminated, truncated
 
     def observations(self) -> Any:
