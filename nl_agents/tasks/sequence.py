@@ -340,7 +340,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
             if checked.dtype.kind not in "iu":
                 raise ValueError(f"expected integer actions for {space}, got dtype {checked.dtype}")
             shifted = checked - space.start if space.start else checked
-            if (shifted.astype(np.uint64) >= space.n).any():  # negative numbers become huge ones
+            if shifted.astype(np.int64, order="C", copy=False).view(np.uint64).max() >= space.n:  # negative: huge
                 raise ValueError(f"expected actions of {space}, got {checked.min()} to {checked.max()}")
         return checked
 
