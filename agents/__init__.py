@@ -7,7 +7,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nl_agents.agents import hope, ppo, recurrent_ppo, reset_at_switch, rl2
+from nl_agents.agents import (
+    clear,
+    continual_backprop,
+    crelu,
+    ewc,
+    expert,
+    hope,
+    l2_init,
+    layer_norm,
+    online_ewc,
+    permanent_transient,
+    plain_ppo,
+    ppo,
+    random_policy,
+    recurrent_ppo,
+    redo,
+    reset_at_switch,
+    rl2,
+    shrink_and_perturb,
+    trac,
+)
 from nl_agents.config import AgentConfig, apply_options
 from nl_agents.errors import ConfigError, PrivilegeError, UnknownNameError
 from nl_agents.training.agent import Agent, read_agent_file
@@ -39,7 +59,21 @@ AGENTS: dict[str, AgentSpec] = {
         AgentSpec("ppo", ppo.DOC, ppo.make_config),
         AgentSpec("recurrent-ppo", recurrent_ppo.DOC, recurrent_ppo.make_config),
         AgentSpec("rl2", rl2.DOC, rl2.make_config),
+        AgentSpec("clear", clear.DOC, clear.make_config),
+        AgentSpec("permanent-transient", permanent_transient.DOC, permanent_transient.make_config),
+        AgentSpec("plain-ppo", plain_ppo.DOC, plain_ppo.make_config),
+        AgentSpec("layer-norm", layer_norm.DOC, layer_norm.make_config),
+        AgentSpec("crelu", crelu.DOC, crelu.make_config),
+        AgentSpec("l2-init", l2_init.DOC, l2_init.make_config),
+        AgentSpec("shrink-and-perturb", shrink_and_perturb.DOC, shrink_and_perturb.make_config),
+        AgentSpec("redo", redo.DOC, redo.make_config),
+        AgentSpec("continual-backprop", continual_backprop.DOC, continual_backprop.make_config),
+        AgentSpec("trac", trac.DOC, trac.make_config),
+        AgentSpec("random", random_policy.DOC, random_policy.make_config),
         AgentSpec("reset-at-switch", reset_at_switch.DOC, reset_at_switch.make_config, needs_boundary=True),
+        AgentSpec("ewc", ewc.DOC, ewc.make_config, needs_boundary=True),
+        AgentSpec("online-ewc", online_ewc.DOC, online_ewc.make_config, needs_boundary=True),
+        AgentSpec("expert", expert.DOC, expert.make_config, needs_task_id=True),
     )
 }
 
@@ -82,7 +116,15 @@ def make(name: str, env: Any, *, seed: int = 0, device: str = "auto", config: Ag
         raise PrivilegeError(f"agent {name!r} must be told the task; build the environment with info='task-id'")
     if config is None:
         config = apply_options(entry.make_config(), getattr(env, "recommended", {}))
-    return Agent(name, env, config, seed=seed, device=device, needs_boundary=entry.needs_boundary)
+    return Agent(
+        name,
+        env,
+        config,
+        seed=seed,
+        device=device,
+        needs_boundary=entry.needs_boundary,
+        needs_task_id=entry.needs_task_id,
+    )
 
 
 def load(path: str | os.PathLike[str], env: Any = None, device: str = "auto") -> Agent:
@@ -108,6 +150,7 @@ def load(path: str | os.PathLike[str], env: Any = None, device: str = "auto") ->
         device=device,
         spaces=tree["spaces"],
         needs_boundary=entry.needs_boundary,
+        needs_task_id=entry.needs_task_id,
     )
     state = tree["state"]
     streams = None if env is None else env.num_envs

@@ -2,31 +2,72 @@
 
     python -m benchmarks.references --suite cartpole-flip
 
-Random: uniform actions, 400 episodes. Expert: PPO alone on that task for four times its budget, stochastic policy, mean
-of its last 200 training episodes, best of three seeds (decision: the expert is a level, not a contestant). The result
-is written where the package reads it: ``nl_agents/evaluation/references/<suite>.json``.
+Random: uniform actions, 400 episodes. Expert: PPO (with memory where the task needs it) alone on that task for about
+four times its budget, stochastic policy, mean of its last 200 training episodes, best of three seeds (decision: the
+expert is a level, not a contestant). Tasks that are one another's image for a learner are measured once (``LIKE``).
+Every measurement is kept in ``benchmarks/results/references``, so that a run that was cut goes on; what is complete is
+written where the package reads it: ``nl_agents/evaluation/references/<suite>.json``.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import tyro
 
 from nl_agents import agents, envs
+from nl_agents.config import apply_options
 from nl_agents.evaluation.lifetime import Lifetime
 from nl_agents.evaluation.reference import write_reference
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / "nl_agents" / "evaluation" / "references"
-EXPERT_STEPS = {"cartpole-flip": 400_000, "minigrid-recurring": 400_000}
+KEPT = HERE / "results" / "references"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the experts of a suite are made.
+
+    Args:
+        steps: env steps of one expert.
+        agent: by name.
+        options: of the agent, dotted name -> value.
+        like: the task that is measured in place of a task.
+    """
+
+    steps: int
+    agent: str = "ppo"
+    options: dict[str, Any] = field(default_factory=dict)
+    like: Callable[[str], str] = lambda task: task
+
+
+def _first_level(task: str) -> str:
+    """An offset that is constant is taken out by the normaliser, or by the first layer: all levels are as hard."""
+    return f"{task.rpartition('-')[0]}-1"
+
+
+MEMORY = {"memory.core": "gru", "optimizer.lr": 3e-3, "ppo.num_steps": 64}
+PLANS = {
+    "cartpole-flip": Plan(400_000),
+    "minigrid-recurring": Plan(400_000),
+    "control-obs-shift": Plan(200_000, like=_first_level),
+    "permute-long": Plan(200_000, like=lambda task: "order-000"),
+    "control-drift": Plan(500_000),
+    "minigrid-goal-reversal": Plan(100_000),
+    "minigrid-memory": Plan(600_000, "recurrent-ppo", MEMORY),
+    "minigrid-memory-switch": Plan(600_000, "recurrent-ppo", MEMORY),
+}
 
 
 @dataclass
@@ -44,11 +85,15 @@ class Options:
 def random_return(suite: str, task: str, episodes: int = 400) -> float:
     """Mean return of uniform actions over the first ``episodes`` episodes of every stream alike."""
     env = envs.SUITES[suite].task_env(task, num_envs=16, seed=999)
-    actions = np.random.default_rng(999)
+    actions, space = np.random.default_rng(999), env.single_action_space
     env.reset()
-    totals, running, waits = [[] for _ in range(16)], np.zeros(16), np.zeros(16, bool)
+    totals: list[list[float]] = [[] for _ in range(16)]
+    running, waits = np.zeros(16), np.zeros(16, bool)
     while min(map(len, totals)) < episodes // 16:
-        choice = actions.integers(0, env.single_action_space.n, 16)
+        if hasattr(space, "n"):
+            choice = actions.integers(0, space.n, 16)
+        else:
+            choice = actions.uniform(space.low, space.high, (16, *space.shape)).astype(space.dtype)
         _, reward, terminated, truncated, _ = env.step(choice)
         running += np.where(waits, 0.0, reward)
         waits = terminated | truncated
@@ -58,35 +103,58 @@ def random_return(suite: str, task: str, episodes: int = 400) -> float:
     return float(np.mean([total[: episodes // 16] for total in totals]))
 
 
-def expert_return(suite: str, task: str, seed: int, steps: int) -> float:
-    """Mean return of the last 200 training episodes of PPO alone on one task."""
+def expert_return(suite: str, task: str, seed: int, plan: Plan) -> float:
+    """Mean return of the last 200 training episodes of the plan's agent alone on one task."""
     env = envs.SUITES[suite].task_env(task, num_envs=16, seed=seed)
-    agent = agents.make("ppo", env, seed=seed, device="cpu")
+    config = apply_options(agents.config(plan.agent), {**env.recommended, **plan.options})
+    agent = agents.make(plan.agent, env, seed=seed, device="cpu", config=config)
     with tempfile.TemporaryDirectory() as folder:
-        agent.learn(steps, run_dir=Path(folder) / "run")
+        agent.learn(plan.steps, run_dir=Path(folder) / "run")
         life = Lifetime.from_run_folder(Path(folder) / "run")
     return float(life.returns[-200:].mean())
 
 
+def kept(suite: str, name: str, measure: Callable[[], float]) -> float:
+    """A measurement from the records, or made now and recorded."""
+    path = KEPT / suite / f"{name}.json"
+    if not path.exists():
+        value = measure()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"return": value, "commit": _commit()}) + "\n")
+        print(suite, name, round(value, 3), flush=True)
+    return float(json.loads(path.read_text())["return"])
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
 def main(options: Options) -> None:
-    """Measures and writes."""
+    """Measures what is missing and writes what there is."""
     torch.set_num_threads(1)
-    suite = envs.SUITES[options.suite]
-    steps = EXPERT_STEPS[options.suite]
+    name, plan = options.suite, PLANS[options.suite]
     tasks: dict[str, object] = {}
-    for task in options.tasks or suite.tasks:
-        experts = [expert_return(options.suite, task, seed, steps) for seed in options.seeds]
-        tasks[task] = {"random": random_return(options.suite, task), "expert": max(experts), "seeds": experts}
-        print(task, tasks[task], flush=True)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True)
+    for task in options.tasks or envs.SUITES[name].tasks:
+        judge = plan.like(task)
+        experts = [
+            kept(name, f"{judge}-expert-{seed}", lambda: expert_return(name, judge, seed, plan))  # noqa: B023
+            for seed in options.seeds
+        ]
+        low = kept(name, f"{judge}-random", lambda: random_return(name, judge))  # noqa: B023
+        tasks[task] = {"random": low, "expert": max(experts), "seeds": experts}
+        if judge != task:
+            tasks[task] |= {"measured_on": judge}  # type: ignore[operator]
     command = "python -m benchmarks.references " + shlex.join(sys.argv[1:])
     notes = (
-        f"random: uniform actions, 400 episodes; expert: agent 'ppo' alone on the task for {steps} env steps, mean of "
-        "its last 200 training episodes (stochastic policy), best of the listed seeds"
+        f"random: uniform actions, 400 episodes; expert: agent {plan.agent!r} alone on the task for {plan.steps} env "
+        "steps, mean of its last 200 training episodes (stochastic policy), best of the listed seeds"
     )
+    if plan.options:
+        notes += f"; options {plan.options}"
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{options.suite}.json"
-    print(write_reference(path, options.suite, tasks, command=command, commit=commit.stdout.strip(), notes=notes))
+    path = FOLDER / f"{name}.json"
+    print(write_reference(path, name, tasks, command=command, commit=_commit(), notes=notes))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from nl_agents.envs import (
     minigrid_memory,
     minigrid_memory_switch,
     minigrid_recurring,
+    mujoco_slippery,
     needle,
     permute_long,
 )
@@ -44,6 +45,7 @@ _MODULES = (
     control_drift,
     minigrid_goal_reversal,
     minigrid_memory_switch,
+    mujoco_slippery,
 )
 SUITES: dict[str, Suite] = {module.SUITE.name: module.SUITE for module in _MODULES}
 GYM_IDS = {
@@ -56,6 +58,7 @@ GYM_IDS = {
     "NL/ControlDrift-v0": "control-drift",
     "NL/MinigridGoalReversal-v0": "minigrid-goal-reversal",
     "NL/MinigridMemorySwitch-v0": "minigrid-memory-switch",
+    "NL/MujocoSlippery-v0": "mujoco-slippery",
 }
 
 
@@ -113,7 +116,9 @@ def make_sequence(
         raise ValueError("your own tasks need a schedule: make_sequence(tasks, schedule=Cyclic(every=25_000))")
     if backend not in ("auto", "python"):
         raise ValueError(f"your own tasks run on backend='python', got {backend!r}")
-    return TaskSequence(make_task_backend(name_or_tasks, num_envs or 16), names, schedule, **life)
+    own = TaskSequence(make_task_backend(name_or_tasks, num_envs or 16), names, schedule, **life)
+    own.rebuild = lambda chosen, streams: make_task_backend([t for t in name_or_tasks if t.name in chosen], streams)
+    return own
 
 
 def make(name_or_tasks: str | Sequence[Task], **options: Any) -> SequenceEnv:

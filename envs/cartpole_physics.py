@@ -8,6 +8,7 @@ one set of constants over all streams, and resets by itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -163,6 +164,10 @@ class CartPoleBackend:
         changed = self._constants[name].copy()
         changed[streams] = values
         self._derive(self._constants | {name: changed})
+
+    def set_all_attributes(self, values: Mapping[str, FloatArray]) -> None:
+        """Sets constants of all streams; total mass and mass moment follow."""
+        self._derive(self._constants | {name: np.array(column) for name, column in values.items()})
 
     def close(self) -> None:
         """Holds nothing outside Python."""

@@ -96,6 +96,10 @@ class ClassicBackend:
         self.constant[name] = self.constant[name].copy()
         self.constant[name][streams] = values
 
+    def set_all_attributes(self, values: Mapping[str, FloatArray]) -> None:
+        """Sets constants of all streams."""
+        self.constant.update({name: np.array(column) for name, column in values.items()})
+
     def get_state(self) -> dict[str, Any]:
         """Returns copies of all arrays."""
         arrays = {"state": self.state, "steps": self._steps, "keys": self._keys, "episodes": self._episodes}

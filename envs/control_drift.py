@@ -37,6 +37,7 @@ DRIFTING = {
 KINDS = ("sine", "ou", "linear", "walk")
 TASKS = tuple(f"{env}-{kind}" for env in DRIFTING for kind in ("steady", *KINDS, "abrupt"))
 PERIOD = 200_000  # env steps over all streams of a sine
+EVERY = 1_000  # env steps over all streams between two looks at the way: a 32nd of a radian of the sine
 LIFE = 500_000  # env steps of the way of a straight line
 
 
@@ -58,7 +59,7 @@ def _shifts(env: str, kind: str) -> tuple[Attribute, ...]:
     if kind == "steady":
         return ()
     names = DRIFTING[env]
-    return tuple(Attribute(name, _way(kind, n, len(names)), relative=True) for n, name in enumerate(names))
+    return tuple(Attribute(name, _way(kind, n, len(names)), True, every=EVERY) for n, name in enumerate(names))
 
 
 def _way(kind: str, number: int, count: int) -> Drift:

@@ -58,7 +58,8 @@ def _exact(env: str) -> Preset:
     schedule: Schedule = PerEpisode(Blocks([(level, EXACT_EPISODES) for level in range(LEVELS)], cycles=1))
     tasks = tuple(f"{env}400-{level}" for level in range(LEVELS))
     doc = f"the setting of TRAC's notebook on {env}: 400 episodes of at most 400 steps a level, one stream"
-    return Preset(doc, LEVELS * EXACT_EPISODES * EXACT_LIMIT, tasks, schedule, num_envs=1)
+    total = LEVELS * EXACT_EPISODES
+    return Preset(doc, total * EXACT_LIMIT, tasks, schedule, num_envs=1, episodes=total)
 
 
 SUITE = Suite(

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from nl_agents.errors import ConfigError
 
 CoreName = Literal[
-    "hope", "cms", "self-modifying", "gated-delta", "titans", "attention", "diagonal", "lstm", "gru", "feed-forward"
-]
-OptimizerName = Literal["deep-momentum", "adamw"]
+    "hope", "cms", "self-modifying", "gated-delta", "titans", "attention", "diagonal", "lstm", "gru", "feed-forward",
+    "mlp",
+]  # fmt: skip
+OptimizerName = Literal["deep-momentum", "adamw", "element-adamw", "trac"]
 
 
 @dataclass
@@ -21,7 +22,7 @@ class MemoryConfig:
     """Level 0: the recurrent core."""
 
     core: str = "hope"
-    """memory core: hope, cms, self-modifying, gated-delta, titans, attention, diagonal, lstm, gru or feed-forward"""
+    """hope, cms, self-modifying, gated-delta, titans, attention, diagonal, lstm, gru, feed-forward or mlp"""
     width: int = 64
     """features of the core and of the encoder"""
     scope: Literal["episode", "never", "split"] = "never"
@@ -40,6 +41,12 @@ class MemoryConfig:
     """cms core: levels chained, chained with re-initialisation, or side by side"""
     cms_periods: tuple[int, ...] = (8, 64)
     """cms core: env steps between two writes of each act-time level, fastest first"""
+    depth: int = 2
+    """mlp core: hidden layers"""
+    activation: Literal["relu", "leaky-relu", "tanh", "silu", "crelu"] = "relu"
+    """mlp core: what follows every layer"""
+    layer_norm: bool = False
+    """mlp core: a layer norm before every activation"""
     inputs: Literal["observation", "all"] = "all"
     """what the policy sees: the observation alone, or also last action, last reward and the first-step flag"""
 
@@ -75,11 +82,13 @@ class OptimizerConfig:
     """Level 1: the inner-loop learner."""
 
     name: OptimizerName = "deep-momentum"
-    """deep-momentum (guarded neural memory of gradients) or adamw"""
+    """deep-momentum (guarded neural memory of gradients), adamw, element-adamw (counts steps a weight) or trac"""
     lr: float = 1e-3
     """learning rate"""
     weight_decay: float = 0.0
     """decoupled weight decay"""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """decay of Adam's two moments; deep-momentum has its own"""
 
 
 @dataclass
@@ -96,12 +105,50 @@ class ReplayConfig:
     """first steps of a replayed chunk that only warm up its stored memory"""
     policy: float = 0.5
     """weight of the V-trace policy gradient on replayed chunks"""
+    gradient: Literal["clipped", "v-trace"] = "clipped"
+    """replayed policy gradient: surrogate clipped around the behaviour, or V-trace's own (unclipped; CLEAR)"""
+    clone: Literal["better", "all"] = "better"
+    """what is cloned: only what went better than expected, or everything alike (CLEAR)"""
     clone_policy: float = 0.1
     """weight of KL(stored behaviour || policy), itself weighted by how good the behaviour was"""
     clone_value: float = 0.5
     """weight of the squared distance to stored values, weighted alike"""
     state_codec: str = "float32"
     """how a stored chunk keeps the memory it began with: float32 (exact), bf16, int8 or low-rank:4"""
+
+
+@dataclass
+class UpkeepConfig:
+    """What keeps a network able to learn, or what it has learnt in place; each part is off at 0."""
+
+    l2_init: float = 0.0
+    """weight of the summed squared distance to the first weights (L2-init)"""
+    shrink: float = 0.0
+    """share by which weights fade at every learner update (soft shrink-and-perturb)"""
+    perturb: float = 0.0
+    """share of a newborn's weights that comes in at every learner update"""
+    redo_period: int = 0
+    """learner updates between two looks for dormant units (ReDo; mlp core)"""
+    redo_threshold: float = 0.1
+    """score at or below which a unit counts as dormant"""
+    replacement: float = 0.0
+    """share of mature units that continual backprop replaces at every learner update (mlp core)"""
+    maturity: int = 1_000
+    """learner updates before a unit may be replaced"""
+    utility_decay: float = 0.99
+    """decay of continual backprop's utilities"""
+    ewc: float = 0.0
+    """weight of elastic weight consolidation (needs to be told of switches)"""
+    ewc_decay: float | None = None
+    """decay of old importance at a switch (online EWC); None keeps every task's (EWC)"""
+    ewc_draws: int = 8
+    """draws of actions from which the Fisher information of a stream is estimated"""
+    permanent_every: int = 0
+    """rollouts between two consolidations of transient into permanent values"""
+    permanent_lr: float = 1e-4
+    """learning rate of the permanent values"""
+    transient_decay: float = 0.75
+    """what is left of the transient values after a consolidation"""
 
 
 @dataclass
@@ -140,6 +187,9 @@ class AgentConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     control: ControlConfig = field(default_factory=ControlConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
+    uniform: bool = False
+    """act at random and learn nothing"""
 
     def check(self) -> None:
         """Raises ConfigError for a value that cannot work."""
@@ -166,6 +216,15 @@ class AgentConfig:
             raise ConfigError(f"replay.ratio must be >= 0, got {self.replay.ratio}; 0 switches replay off")
         if self.replay.ratio > 0.0 and self.replay.reservoir + self.replay.recent < 1:
             raise ConfigError("replay.ratio > 0 needs replay.reservoir + replay.recent >= 1 chunks")
+        if (
+            self.upkeep.ewc_draws < 1
+            or not 0.0 <= self.upkeep.transient_decay <= 1.0
+            or self.upkeep.permanent_every < 0
+        ):
+            raise ConfigError(
+                "upkeep.ewc_draws must be >= 1, upkeep.permanent_every >= 0 and upkeep.transient_decay in [0, 1], got "
+                f"{self.upkeep.ewc_draws}, {self.upkeep.permanent_every} and {self.upkeep.transient_decay}"
+            )
         if self.replay.burn_in >= self.ppo.num_steps:
             raise ConfigError(f"replay.burn_in {self.replay.burn_in} must be < ppo.num_steps {self.ppo.num_steps}")
 

@@ -38,9 +38,25 @@ def hash_uniform(keys: npt.NDArray[np.uint64], draws: npt.NDArray[np.uint64]) ->
         keys: one for each source of randomness, from ``spawn``.
         draws: which draw of that source; broadcast against ``keys``.
     """
+    uniform: npt.NDArray[np.float64] = (hash_bits(keys, draws) >> np.uint64(11)).astype(np.float64) / (1 << 53)
+    return uniform
+
+
+def hash_bits(keys: npt.NDArray[np.uint64], draws: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Returns the 64 bits that belong to each (key, draw); see ``hash_uniform``."""
     counter = keys + draws * _GOLDEN
     mixed = (counter ^ (counter >> np.uint64(30))) * _MIX_1
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
     mixed ^= mixed >> np.uint64(31)
-    uniform: npt.NDArray[np.float64] = (mixed >> np.uint64(11)).astype(np.float64) / (1 << 53)
-    return uniform
+    return mixed
+
+
+def hash_normal(
+    keys: npt.NDArray[np.uint64], draws: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Returns two independent standard normals for each (key, draw): Box and Muller on the two halves of its bits."""
+    bits = hash_bits(keys, draws)
+    low, high = (bits & np.uint64(0xFFFFFFFF)).astype(np.float32), (bits >> np.uint64(32)).astype(np.float32)
+    radius = np.sqrt(np.float32(-2.0) * np.log((low + np.float32(1.0)) * np.float32(2.0**-32)))
+    angle = high * np.float32(2.0 * np.pi * 2.0**-32)
+    return radius * np.cos(angle), radius * np.sin(angle)

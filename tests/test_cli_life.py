@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nl_agents import cli
+from nl_agents import agents, cli
 from nl_agents.evaluation import Lifetime
 
 SMALL = ("--ppo.num-steps", "32", "--memory.width", "16", "--device", "cpu", "--num-envs", "4")
@@ -55,6 +55,23 @@ def test_a_life_is_lived_evaluated_resumed_and_compared(capsys: pytest.CaptureFi
     assert cli.main(["train", "--agent", "ppo", "--steps", "1500", "--run-dir", "ppo", *SMALL]) == 1
     assert "ppo" in capsys.readouterr().err
     assert Lifetime.from_run_folder("ppo").steps == longer.steps  # nothing was overwritten
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, spec in agents.AGENTS.items() if not (spec.needs_boundary or spec.needs_task_id)]
+)
+def test_every_agent_that_needs_nothing_told_trains_from_the_command_line(name: str) -> None:
+    words = ("train", "--agent", name, "--sequence", "control-obs-shift:demo", "--steps", "200", "--run-dir", "run")
+    assert cli.main([*words, *SMALL]) == 0
+    assert Path("run/summary.json").exists()
+
+
+@pytest.mark.parametrize("name", ["ewc", "expert"])
+def test_agents_that_are_told_need_the_flag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("train", "--agent", name, "--steps", "200", "--run-dir", "run", *SMALL)
+    assert cli.main([*words]) == 2
+    assert "--privileged" in capsys.readouterr().err
+    assert cli.main([*words, "--privileged"]) == 0
 
 
 def test_the_nest_of_an_agent_is_printed_and_kept_with_its_run(capsys: pytest.CaptureFixture[str]) -> None:

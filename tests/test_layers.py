@@ -12,17 +12,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {"types", "errors", "seeding", "config", "__version__"}
+BELOW = {"rl", "optim", "tasks", "upkeep", "memory", "policies", "control", "learning", "training", "evaluation"}
 MAY_IMPORT: dict[str, set[str]] = {
-    **{name: BASE for name in (*BASE, "rl", "optim", "tasks", "probes", "control")},
+    **{name: BASE for name in (*BASE, "rl", "optim", "tasks", "probes", "control", "upkeep")},
     "memory": BASE | {"optim"},
     "policies": BASE | {"rl", "memory"},
-    "learning": BASE | {"rl", "optim", "tasks", "memory", "policies", "control"},
-    "training": BASE | {"rl", "optim", "tasks", "memory", "policies", "control", "learning"},
+    "learning": BASE | {"rl", "optim", "tasks", "upkeep", "memory", "policies", "control"},
+    "training": BASE | {"rl", "optim", "tasks", "upkeep", "memory", "policies", "control", "learning"},
     "evaluation": BASE | {"rl", "optim", "tasks"},
-    "sb3": BASE | {"rl", "optim", "tasks", "memory", "policies", "control", "learning", "training", "evaluation"},
-    "cli": BASE | {"rl", "optim", "tasks", "memory", "policies", "control", "learning", "training", "evaluation"},
+    "sb3": BASE | BELOW,
+    "cli": BASE | BELOW,
     "envs": BASE | {"tasks"},
-    "agents": BASE | {"rl", "optim", "tasks", "memory", "policies", "control", "learning", "training", "evaluation"},
+    "agents": BASE | BELOW,
 }
 FOREIGN_BANNED = {"tasks": {"torch"}, "probes": {"torch"}, "control": {"torch"}}
 ONLY_INSIDE_FUNCTIONS = {"envpool", "popgym", "sb3_contrib"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from nl_agents.optim import DeepMomentum, GuardedAdamW
 from nl_agents.policies import MemoryPolicy
 from nl_agents.policies.memory_policy import PolicyOutput
 from nl_agents.rl import losses
-from nl_agents.rl.returns import vtrace
+from nl_agents.rl.returns import VTrace, vtrace
+from nl_agents.upkeep import Upkeep
 
 
 class Metrics:
@@ -49,10 +51,12 @@ class InnerLearner:
 
         fresh:     clipped surrogate + value * (V - R)^2 - entropy * H
         replayed:  policy * [clipped surrogate around the behaviour + value * (V - v)^2], v the V-trace targets
+                   (``replay.gradient="v-trace": - rho A log pi in place of the surrogate, as in CLEAR)
                    + clone_policy * w KL(mu || pi) + clone_value * w (V - V_mu)^2
         both:      prediction * |next change of the features and reward - head|^2
 
-    w = relu(stored return - V) / deviation, at most 3: only what went better than expected is cloned (decision 14).
+    w = relu(stored return - V) / deviation, at most 3: only what went better than expected is cloned (decision 14);
+    ``replay.clone="all"`` sets w = 1 (CLEAR). Upkeep adds its penalties.
     Values are learnt in units of the policy's ``return_scale``. Gradients pass through the memory's writes of the whole
     chunk and stop at its start, where the stored memory is a constant.
 
@@ -63,6 +67,7 @@ class InnerLearner:
         config: all options.
         replay: the buffer, or None.
         generator: order of streams in minibatches (host).
+        upkeep: penalties, and what is done after steps and rollouts.
     """
 
     def __init__(
@@ -73,9 +78,11 @@ class InnerLearner:
         config: AgentConfig,
         replay: ReplayBuffer | None,
         generator: torch.Generator,
+        upkeep: Sequence[Upkeep] = (),
     ) -> None:
         self.policy, self.optimizer, self.scheduler = policy, optimizer, scheduler
         self.config, self.replay, self.generator = config, replay, generator
+        self.upkeep = list(upkeep)
         self.replay_ratio = config.replay.ratio if replay is not None else 0.0
         self.updates = 0
         self._owed = 0.0  # replayed streams owed by a fractional ratio
@@ -95,6 +102,8 @@ class InnerLearner:
         Returns:
             Means of the losses and monitors over the minibatches.
         """
+        if self.config.uniform:
+            return {}
         ppo = self.config.ppo
         add_advantages(rollout, ppo.gamma, ppo.gae_lambda)
         metrics = Metrics()
@@ -108,7 +117,10 @@ class InnerLearner:
         metrics.add("train/explained_variance", explained)
         if self.replay is not None:
             self.replay.add(rollout, clock)
-        return metrics.means()
+        for part in self.upkeep:
+            part.after_rollout(rollout)
+        kept = {f"upkeep/{key}": value for part in self.upkeep for key, value in part.metrics().items()}
+        return {**metrics.means(), **kept}
 
     def _update(self, fresh: Rollout, clock: int, metrics: Metrics, first_epoch: bool) -> None:
         old, old_clock = self._draw(fresh.rows.shape[1], metrics)
@@ -122,6 +134,11 @@ class InnerLearner:
             predicted = self.policy.prediction_loss(output, batch.actions, batch.rewards, batch.follows())
             metrics.add("train/prediction_loss", predicted)
             loss = loss + self.config.ppo.prediction * predicted
+        for part in self.upkeep:
+            penalty = part.penalty()
+            if penalty is not None:
+                metrics.add(f"upkeep/{part.name}_penalty", penalty)
+                loss = loss + penalty
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._step(metrics, first_epoch)
@@ -132,6 +149,8 @@ class InnerLearner:
         metrics.add("train/gradient_norm", norm)
         self.optimizer.step(learn_memory=first_epoch)
         self.updates += 1
+        for part in self.upkeep:
+            part.after_step()
 
     def _fresh_loss(self, fresh: Rollout, output: PolicyOutput, metrics: Metrics) -> Tensor:
         ppo, spec = self.config.ppo, self.policy.actions
@@ -172,14 +191,13 @@ class InnerLearner:
             ppo.gamma,
             ppo.gae_lambda,
         )
-        # V-trace's targets, but the surrogate clipped around the behaviour: an action that it took by chance and the
-        # policy has since dropped is not pushed on towards probability 0
-        advantages = losses.normalise_advantages(
-            traced.advantages / traced.ratios.clamp_min(1e-3), trains, least=self.policy.advantage_scale
-        )
-        policy = losses.ppo_policy_loss(log_probs, old.log_probs, advantages, trains, ppo.clip).loss
+        policy = self._replayed_gradient(traced, log_probs, old.log_probs, trains)
+        if replay.gradient == "v-trace":
+            policy = policy - ppo.entropy * losses.masked_mean(spec.entropy(output.parameters), trains)
         value = losses.value_loss(output.values, traced.targets / scale, trains)
-        weights = losses.cloning_weights(old.returns, values, trains)
+        weights = torch.ones_like(values)
+        if replay.clone == "better":
+            weights = losses.cloning_weights(old.returns, values, trains)
         clone_policy = losses.masked_mean(weights * spec.kl(old.parameters, output.parameters), trains)
         clone_value = losses.masked_mean(weights * (output.values - old.values / scale).square(), trains)
         for name, scalar in (
@@ -193,6 +211,21 @@ class InnerLearner:
             metrics.add(name, scalar)
         total = replay.policy * (policy + ppo.value * value)
         return total + replay.clone_policy * clone_policy + replay.clone_value * clone_value
+
+    def _replayed_gradient(self, traced: VTrace, log_probs: Tensor, old_log_probs: Tensor, trains: Tensor) -> Tensor:
+        """Policy loss on replayed chunks."""
+        stakes = self.policy.advantage_scale
+        if (
+            self.config.replay.gradient == "v-trace"
+        ):  # Espeholt et al. 2018, Eq. 4; in units of what was at stake so far
+            advantages = traced.advantages.detach() / stakes.clamp_min(1e-8)
+            return -losses.masked_mean(advantages * log_probs, trains)
+        # V-trace's targets, but the surrogate clipped around the behaviour: an action that it took by chance and the
+        # policy has since dropped is not pushed on towards probability 0
+        advantages = losses.normalise_advantages(
+            traced.advantages / traced.ratios.clamp_min(1e-3), trains, least=stakes
+        )
+        return losses.ppo_policy_loss(log_probs, old_log_probs, advantages, trains, self.config.ppo.clip).loss
 
     def _draw(self, fresh_streams: int, metrics: Metrics) -> tuple[Rollout | None, int | None]:
         """Draws the replayed chunks that belong to a minibatch of ``fresh_streams`` fresh ones."""
@@ -216,6 +249,7 @@ class InnerLearner:
             "scheduler": self.scheduler.state_dict(),
             "replay": None if self.replay is None else self.replay.state_dict(),
             "generator": self.generator.get_state(),
+            "upkeep": {part.name: part.state_dict() for part in self.upkeep},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -226,6 +260,8 @@ class InnerLearner:
         if self.replay is not None and state["replay"] is not None:
             self.replay.load_state_dict(state["replay"], next(self.policy.parameters()).device)
         self.generator.set_state(state["generator"].cpu())
+        for part in self.upkeep:
+            part.load_state_dict(state["upkeep"][part.name])
 
 
 def _join(fresh: Rollout, old: Rollout) -> Rollout:

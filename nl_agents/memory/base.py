@@ -28,6 +28,8 @@ class MemoryCore(nn.Module, ABC):
     eval(); what is not finite is gone after the reset that clears it.
 
     Attributes:
+        direct: the core is the whole network: it reads the features themselves, with no encoder before it, and heads
+            read its read-out alone.
         input_size: features of ``x``.
         width: features of the read-out.
         action_size: features of ``last_action``, 0 where the core makes no use of it.
@@ -37,6 +39,7 @@ class MemoryCore(nn.Module, ABC):
     """
 
     state_type: ClassVar[type[Any]]
+    direct: ClassVar[bool] = False
 
     def __init__(self, input_size: int, width: int, action_size: int = 0, clock_period: int = 1) -> None:
         super().__init__()

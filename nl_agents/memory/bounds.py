@@ -31,6 +31,7 @@ from nl_agents.memory.diagonal import DiagonalCore
 from nl_agents.memory.feed_forward import FeedForwardCore
 from nl_agents.memory.gated_delta import GatedDeltaCore
 from nl_agents.memory.hope import HopeCore
+from nl_agents.memory.mlp import MlpCore
 from nl_agents.memory.modify_core import SelfModifyingCore
 from nl_agents.memory.recurrent import GruCore, LstmCore
 from nl_agents.memory.titans import TitansCore, largest_step
@@ -188,4 +189,5 @@ _PROOFS: dict[type[MemoryCore], Any] = {
     LstmCore: lambda core, steps, largest_input: {"hidden": 1.0, "cell": float(steps)},  # |c'| <= |c| + 1
     GruCore: lambda core, steps, largest_input: {"hidden": 1.0},  # a mean of numbers within 1
     FeedForwardCore: lambda core, steps, largest_input: {"empty": 0.0},
+    MlpCore: lambda core, steps, largest_input: {"empty": 0.0},
 }

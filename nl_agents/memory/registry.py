@@ -20,6 +20,7 @@ CORES: dict[str, str] = {
     "lstm": "nl_agents.memory.recurrent:LstmCore",
     "gru": "nl_agents.memory.recurrent:GruCore",
     "feed-forward": "nl_agents.memory.feed_forward:FeedForwardCore",
+    "mlp": "nl_agents.memory.mlp:MlpCore",
 }
 
 

@@ -20,6 +20,8 @@ OWNERS = {
     "odds": "gate",
     "graft": "gate",
     "errors": "gate",
+    "reference": "way",
+    "way": "way",
 }
 """Key of a parameter's state -> the level that it belongs to; ``slow`` is one momentum a slow period, in order."""
 

@@ -26,17 +26,21 @@ class MemoryPolicy(nn.Module):
         f_t = features(obs_t)        x_t = W_2 silu(norm(W_1 [f_t, last action, tanh(last reward), first flag]))
         y_t, state = core(x_t, state)        logits = W_pi (y_t + x_t)        value = w_v (y_t + x_t)
 
+    A core that is a whole network by itself (``direct``) reads [f_t, ...] with no encoder, and heads read y_t alone.
+
     A prediction head is trained (never used to act) to say from y_t and a_t how the features change and what reward
     comes: the outer prediction loss. Normalisation statistics are buffers, set between rollouts, frozen during one.
 
     Args:
         codec: packing of the observation space.
         actions: the action space's distribution.
-        core: memory core of input size and width equal to ``width``.
+        core: memory core of input size and width equal to ``width``; a ``direct`` one of ``input_size(...)``.
         inputs: "all", or "observation" to hide last action, reward and first-step flag.
         prediction: whether there is a prediction head.
     """
 
+    serves_compiled = True
+    """Whether what it computes is what the compiled act step computes; a subclass that adds to it says False."""
     mean: Tensor
     scale: Tensor
     change_scale: Tensor
@@ -54,10 +58,12 @@ class MemoryPolicy(nn.Module):
         super().__init__()
         width = core.width
         self.codec, self.actions, self.inputs = codec, actions, inputs
-        extra = actions.size + 2 if inputs == "all" else 0
-        self.encoder = nn.Sequential(
-            nn.Linear(codec.feature_size + extra, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width)
-        )
+        size = input_size(codec, actions, inputs)
+        self.encoder: nn.Sequential | nn.Identity = nn.Identity()
+        if not core.direct:
+            self.encoder = nn.Sequential(
+                nn.Linear(size, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width)
+            )
         self.core = core
         self.actor = nn.Linear(width, actions.parameters)
         self.critic = nn.Linear(width, 1)
@@ -93,16 +99,20 @@ class MemoryPolicy(nn.Module):
     def _run(
         self, core: Callable[..., tuple[Tensor, Any]], given: PolicyInput, state: Any, phase: int | None
     ) -> tuple[PolicyOutput, Any]:
-        features = self.codec.features(given.rows, self.mean, self.scale)
-        inputs = features
-        if self.inputs == "all":
-            reward, first = torch.tanh(given.last_reward), given.is_first.to(features.dtype)
-            inputs = torch.cat((features, given.last_action, reward.unsqueeze(-1), first.unsqueeze(-1)), dim=-1)
+        features, inputs = self.shown(given)
         x = self.encoder(inputs)
         action = given.last_action if self.core.action_size else None
         y, state = core(x, state, given.is_first, given.is_valid, action, phase)
-        parameters, values = self._heads(y + x)
+        parameters, values = self._heads(y if self.core.direct else y + x)
         return PolicyOutput(parameters, values, y, features), state
+
+    def shown(self, given: PolicyInput) -> tuple[Tensor, Tensor]:
+        """Features of the observation [T, B, F], and all that the network reads [T, B, N]."""
+        features = self.codec.features(given.rows, self.mean, self.scale)
+        if self.inputs != "all":
+            return features, features
+        reward, first = torch.tanh(given.last_reward), given.is_first.to(features.dtype)
+        return features, torch.cat((features, given.last_action, reward.unsqueeze(-1), first.unsqueeze(-1)), dim=-1)
 
     def _heads(self, joined: Tensor) -> tuple[Tensor, Tensor]:
         """What actor [T, B, P] and critic [T, B] say: they read the same, so one product serves both."""
@@ -142,3 +152,8 @@ class MemoryPolicy(nn.Module):
             target = torch.where(follows.unsqueeze(-1), target, expected)
             count = follows.sum().clamp(min=1) * target.shape[-1]
         return F.mse_loss(expected, target, reduction="sum") / count
+
+
+def input_size(codec: ObservationCodec, actions: ActionSpec, inputs: str) -> int:
+    """Numbers that the network reads a step: features, and with ``inputs="all"`` last action, reward and flag."""
+    return codec.feature_size + (actions.size + 2 if inputs == "all" else 0)

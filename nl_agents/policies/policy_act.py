@@ -24,6 +24,7 @@ class Weights(Views):
 
     def __init__(self, policy: MemoryPolicy) -> None:
         super().__init__()
+        assert isinstance(policy.encoder, torch.nn.Sequential), "a direct core has no encoder"
         first, norm, _, last = policy.encoder
         self.encoder = (self.layer(first), self.layer(norm), self.layer(last))
         self.actor, self.critic = self.layer(policy.actor), self.layer(policy.critic)
@@ -74,9 +75,16 @@ def _speak(y: Array, x: Array, actor: tuple[Array, Array], critic: tuple[Array, 
 
 
 def serves(policy: MemoryPolicy, given: PolicyInput) -> bool:
-    """Whether ``act`` can do it: one step on CPU in single or double precision."""
+    """Whether ``act`` can do it: one step on CPU in single or double precision, the plain policy with an encoder."""
     dtype = policy.mean.dtype
-    return len(given.rows) == 1 and given.rows.is_cpu and given.last_action.dtype == dtype and dtype in PRECISIONS
+    plain = not policy.core.direct and policy.serves_compiled
+    return (
+        plain
+        and len(given.rows) == 1
+        and given.rows.is_cpu
+        and given.last_action.dtype == dtype
+        and dtype in PRECISIONS
+    )
 
 
 def act(policy: MemoryPolicy, given: PolicyInput, state: Any, phase: int | None) -> tuple[PolicyOutput, Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         HopeMultiInputPolicy,
         HopePolicy,
     )
+    from nl_agents.sb3.upkeep import UpkeepCallback, policy_units
     from nl_agents.sb3.window_extractor import HopeWindowExtractor
 
 _HOMES = {
@@ -40,11 +41,13 @@ _HOMES = {
     "LifelongEvaluation": "evaluation",
     "MemoryCallback": "callbacks",
     "TaskSwitchCallback": "callbacks",
+    "UpkeepCallback": "upkeep",
     "VecHistory": "history",
     "evaluate_policy_lifelong": "evaluation",
     "history_env": "history",
     "live_memory": "memory_file",
     "load_memory": "memory_file",
+    "policy_units": "upkeep",
     "save_memory": "memory_file",
 }
 _NEED_CONTRIB = {"policies", "fast_recurrent_ppo"}
@@ -63,11 +66,13 @@ __all__ = [
     "LifelongEvaluation",
     "MemoryCallback",
     "TaskSwitchCallback",
+    "UpkeepCallback",
     "VecHistory",
     "evaluate_policy_lifelong",
     "history_env",
     "live_memory",
     "load_memory",
+    "policy_units",
     "save_memory",
 ]
 

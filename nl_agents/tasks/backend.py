@@ -6,6 +6,7 @@ and does as it is told: begin an episode of that task on these streams, step tho
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -118,4 +119,13 @@ class Attributed(Protocol):
 
     def set_attribute(self, name: str, streams: IntArray, tasks: IntArray, values: FloatArray) -> None:
         """Sets ``values[i]`` in the env of task ``tasks[i]`` on stream ``streams[i]``; [N] each."""
+        ...
+
+
+@runtime_checkable
+class KeepsAttributes(Protocol):
+    """What an attributed backend has beside the rest if what is set stays set while streams stay in their tasks."""
+
+    def set_all_attributes(self, values: Mapping[str, FloatArray]) -> None:
+        """Sets every named attribute [B] of all streams at once."""
         ...

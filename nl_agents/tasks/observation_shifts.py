@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from nl_agents.seeding import generator, hash_uniform
+from nl_agents.seeding import generator, hash_normal
 from nl_agents.tasks.drifts import Drift
 from nl_agents.tasks.shifts import Moment, ObservationShift, Rows, Time, along, check_time
 
@@ -151,7 +151,9 @@ class Distractors(_BoxShift):
 
     def _bind(self, space: spaces.Box, seed: int) -> Rows:
         def append(seen: Any, moment: Moment) -> Any:
-            return np.concatenate([seen, (self.sd * _normals(moment, self.count, seed)).astype(seen.dtype)], axis=1)
+            noise = _normals(moment, self.count, seed)
+            noise *= np.float32(self.sd)
+            return np.concatenate([seen, noise.astype(seen.dtype, copy=False)], axis=1)
 
         return append
 
@@ -174,7 +176,7 @@ class ObservationPermutation(_BoxShift):
         order = generator(seed, "permutation").permutation(size) if self.order is None else np.asarray(self.order)
         if sorted(order.tolist()) != list(range(size)):
             raise ValueError(f"ObservationPermutation(order=...) expected 0 to {size - 1} each once, got {self.order}")
-        return lambda seen, moment: seen.reshape(len(seen), -1)[:, order].reshape(seen.shape)
+        return lambda seen, moment: seen.reshape(len(seen), -1).take(order, axis=1).reshape(seen.shape)
 
 
 @dataclass(frozen=True)
@@ -207,11 +209,10 @@ def _column(values: npt.NDArray[np.float64], like: Any) -> npt.NDArray[np.float6
     return values.reshape(-1, *(1 for _ in like.shape[1:]))
 
 
-def _normals(moment: Moment, count: int, seed: int) -> npt.NDArray[np.float64]:
-    """Returns standard normals [N, count] that belong to (seed, stream, episode, step), by Box and Muller."""
-    place = moment.episodes.astype(np.uint64) * _EPISODE + moment.steps.astype(np.uint64) * np.uint64(2 * count)
-    draws = place[:, None] + np.arange(2 * count, dtype=np.uint64)
-    uniform = hash_uniform(moment.keys[:, None] + np.uint64(seed), draws)
-    radius = np.sqrt(-2 * np.log1p(-uniform[:, :count]))
-    normals: npt.NDArray[np.float64] = radius * np.cos(2 * np.pi * uniform[:, count:])
-    return normals
+def _normals(moment: Moment, count: int, seed: int) -> npt.NDArray[np.float32]:
+    """Returns standard normals [N, count] that belong to (seed, stream, episode, step)."""
+    pairs = (count + 1) // 2
+    place = moment.episodes.astype(np.uint64) * _EPISODE + moment.steps.astype(np.uint64) * np.uint64(pairs)
+    draws = place[:, None] + np.arange(pairs, dtype=np.uint64)
+    normals = np.concatenate(hash_normal(moment.keys[:, None] + np.uint64(seed), draws), axis=1)
+    return normals if normals.shape[1] == count else normals[:, :count]

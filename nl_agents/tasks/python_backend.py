@@ -160,7 +160,7 @@ def check_equal_spaces(envs: list[tuple[str, gym.Env[Any, Any]]]) -> None:
             if one != other:
                 raise ValueError(
                     f"all tasks of a sequence must have equal spaces: task {first_name!r} has {what} {one}, task "
-                    f"{name!r} has {other}; wrap one of them until they agree"
+                    f"{name!r} has {other}; wrap one of them until they agree, or give nl_agents.tasks.padded(tasks)"
                 )
 
 

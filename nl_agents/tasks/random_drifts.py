@@ -104,6 +104,33 @@ class Steps(Drift):
         return stairs
 
 
+@dataclass(frozen=True)
+class RandomLevel(Drift):
+    """One value for a whole life, drawn uniformly (or log-uniformly) once a curriculum and task.
+
+    Args:
+        low: lowest value; with ``log`` > 0.
+        high: highest value, > low.
+        log: whether the logarithm is uniform.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"RandomLevel expected low < high, and low > 0 with log=True, got {self}")
+
+    def path(self, seed: int) -> Path:
+        """Returns the value of this seed at all times."""
+        share = float(generator(seed, "level").random())
+        value = self.low + (self.high - self.low) * share
+        if self.log:
+            value = float(self.low * (self.high / self.low) ** share)
+        return lambda times: np.full(np.shape(times), value)
+
+
 class _Knots:
     """A chain of values at multiples of ``every``, drawn as far as anyone has asked, joined by straight lines."""
 

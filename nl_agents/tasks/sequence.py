@@ -93,6 +93,8 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(backend.single_observation_space, self.num_envs)
         self.action_space = batch_space(backend.single_action_space, self.num_envs)
         self.recommended: dict[str, Any] = {}
+        self.last_episode: int | None = None  # finished episodes that end the life
+        self.rebuild: Callable[[tuple[str, ...], int], Backend] | None = None  # such a backend anew, for clones
         self.curriculum_seed = curriculum_seed
         self._all_streams = np.arange(self.num_envs)
         self._nobody = np.zeros(self.num_envs, dtype=np.bool_)
@@ -168,6 +170,16 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         self.backend.close()
 
     # ---------------------------------------------------------------- ground truth and settings
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the life has had all its episodes; it may be stepped on all the same."""
+        return self.last_episode is not None and self._clock.episodes >= self.last_episode
+
+    @property
+    def curriculum(self) -> int:
+        """The seed from which schedule and shifts of this life were drawn."""
+        return self._curriculum
 
     @property
     def clock(self) -> int:
@@ -328,7 +340,7 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
             if checked.dtype.kind not in "iu":
                 raise ValueError(f"expected integer actions for {space}, got dtype {checked.dtype}")
             shifted = checked - space.start if space.start else checked
-            if (shifted.astype(np.uint64) >= space.n).any():  # negative numbers become huge ones
+            if shifted.astype(np.int64, order="C", copy=False).view(np.uint64).max() >= space.n:  # negative: huge
                 raise ValueError(f"expected actions of {space}, got {checked.min()} to {checked.max()}")
         return checked
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nl_agents.seeding import spawn
-from nl_agents.tasks.backend import Attributed, Backend, BoolArray, IntArray, Outcome
+from nl_agents.tasks.backend import Attributed, Backend, BoolArray, IntArray, KeepsAttributes, Outcome
 from nl_agents.tasks.python_backend import PythonBackend
 from nl_agents.tasks.shifts import ActionShift, Attribute, Moment, ObservationShift, RewardShift, Rows, Shift
 from nl_agents.tasks.shown_space import cast_batch, common_space, space_after
@@ -65,13 +66,15 @@ class ShiftedBackend:
         )
         self._streams = np.arange(self.num_envs)
         self._inner_of = np.array([task.inner for task in self.tasks])
+        self._held: int | None = None
+        self._keeps = inner if isinstance(inner, KeepsAttributes) else None  # asked once: protocols answer slowly
+        self._stands_until = 0
         self._names = tuple(sorted({s.name for task in self.tasks for s in task.shifts if isinstance(s, Attribute)}))
         self._sees = any(isinstance(shift, ObservationShift) for task in self.tasks for shift in task.shifts)
-        self._attributed = inner if isinstance(inner, Attributed) else None
         if self._names:
-            if self._attributed is None:
+            if not isinstance(inner, Attributed):
                 raise TypeError(f"{type(inner).__name__} has no attributes to set: leave out {', '.join(self._names)}")
-            self._attributed.watch_attributes(self._names)
+            inner.watch_attributes(self._names)
         self.begin_life(0)
         self.take_curriculum(0, 0)  # a shift that does not fit is refused now
 
@@ -105,9 +108,14 @@ class ShiftedBackend:
 
     def take_curriculum(self, seed: int, clock: int) -> None:
         """Draws what the shifts of this curriculum draw."""
-        self._curriculum, self._clock = seed, clock
+        self._curriculum, self._clock = seed, clock if self._held is None else self._held
         self._bound = [self._bind(task) for task in self.tasks]
         self._in_force: dict[str, npt.NDArray[np.float64]] = {}
+        self._own: dict[str, npt.NDArray[np.float64]] = {}  # attributes as the envs have them by themselves
+
+    def hold(self, clock: int) -> None:
+        """Lets the time of lives stand still at this clock, from the next life on: for evaluation."""
+        self._held = clock
 
     def set_tasks(self, tasks: IntArray) -> None:
         """Changes the shifts of running episodes, and the physics where they differ."""
@@ -117,13 +125,15 @@ class ShiftedBackend:
 
     def reset(self, streams: IntArray, tasks: IntArray) -> None:
         """Begins episodes inside, with the attributes that are in force now."""
-        if tasks is not self._tasks:
+        moved = tasks is not self._tasks
+        if moved:
             self._place(tasks)
         self._episodes[streams] += 1
         self._steps[streams] = 0
         self._set_attributes()
         self.inner.reset(streams, self._inner_tasks)
-        self._in_force = {}  # a backend may set its own constants where the task changes
+        if moved or self._keeps is None:
+            self._in_force = {}  # a backend may set its own constants where the task changes
 
     def step(self, actions: npt.NDArray[Any], waiting: BoolArray | None) -> Outcome:
         """Steps inside, with shifted actions, and shifts the rewards."""
@@ -132,9 +142,12 @@ class ShiftedBackend:
         actions = self._shifted("action", actions, moment)
         reward, terminated, truncated = self.inner.step(actions, waiting)
         reward = self._shifted("reward", reward, moment)
-        lived = 1 if waiting is None else (~waiting).astype(np.int64)
-        self._steps += lived
-        self._clock += self.num_envs if waiting is None else int(np.sum(lived))
+        if waiting is None:
+            self._steps += 1
+        else:
+            self._steps += ~waiting
+        if self._held is None:
+            self._clock += self.num_envs - (0 if waiting is None else int(np.count_nonzero(waiting)))
         return reward, terminated, truncated
 
     def observations(self) -> Any:
@@ -182,11 +195,13 @@ class ShiftedBackend:
 
     def _place(self, tasks: IntArray) -> None:
         """Takes up which task each stream is in, and which streams each task has; None: all of them."""
-        self._tasks, self._inner_tasks, self._in_force = tasks, self._inner_of[tasks], {}
+        self._tasks, self._inner_tasks = tasks, self._inner_of[tasks]
+        self._in_force, self._own = {}, {}
         present = np.unique(tasks).tolist()
         self._groups: list[tuple[int, IntArray | None]] = [
             (task, None if len(present) == 1 else np.flatnonzero(tasks == task)) for task in present
         ]
+        self._moving = [s for task in present for s in self.tasks[task].shifts if isinstance(s, Attribute)]
 
     def _moment(self) -> Moment:
         return Moment(self._clock, self._episodes, self._steps, self._keys)
@@ -204,21 +219,37 @@ class ShiftedBackend:
 
     def _set_attributes(self) -> None:
         """Sets what has changed of every named attribute; where a task does not name it, it is the env's own."""
-        if not self._names or self._attributed is None:
+        if not self._names or (self._in_force and self._clock < self._stands_until):
             return
-        moment, streams, inner = self._moment(), self._streams, self._inner_tasks
-        for name in self._names:
-            values = self._attributed.default_attribute(name, streams, inner)
-            for task, rows in self._groups:
-                for apply in self._bound[task].attributes.get(name, ()):
-                    if rows is None:
-                        values = apply(values, moment)
-                    else:
-                        values[rows] = apply(values[rows], moment.of(rows))
+        moment, changed = self._moment(), {}
+        wanted = {name: self._wanted(name, moment) for name in self._names}
+        self._stands_until = min((shift.stands_until(moment.clock) for shift in self._moving), default=sys.maxsize)
+        if self._keeps is not None:
+            self._in_force = wanted
+            self._keeps.set_all_attributes(wanted)
+            return
+        for name, values in wanted.items():
             known = self._in_force.get(name)
             if known is None or not np.array_equal(known, values):
-                self._attributed.set_attribute(name, streams, inner, values)
-                self._in_force[name] = values
+                changed[name] = self._in_force[name] = values
+        assert isinstance(self.inner, Attributed)
+        for name, values in changed.items():
+            self.inner.set_attribute(name, self._streams, self._inner_tasks, values)
+
+    def _wanted(self, name: str, moment: Moment) -> npt.NDArray[np.float64]:
+        """What an attribute should be on every stream now [B]."""
+        if name not in self._own:
+            assert isinstance(self.inner, Attributed)
+            self._own[name] = self.inner.default_attribute(name, self._streams, self._inner_tasks)
+        values = self._own[name]
+        for task, rows in self._groups:
+            for apply in self._bound[task].attributes.get(name, ()):
+                if rows is None:
+                    values = apply(values, moment)
+                else:
+                    values = values.copy()
+                    values[rows] = apply(values[rows], moment.of(rows))
+        return values
 
 
 def make_task_backend(tasks: Sequence[Task], num_envs: int) -> Backend:

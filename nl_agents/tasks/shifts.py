@@ -6,6 +6,7 @@ is drawn at random drawn from the life's curriculum, so a task looks the same wh
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,22 +124,33 @@ class Attribute(Shift):
         value: what it becomes; a drift moves with time.
         relative: whether ``value`` multiplies what is there: the env's own, or what an earlier shift has set.
         time: what the drift calls time.
+        every: the drift is looked at whenever so much of its time has gone by, int >= 1, and stands still in between.
     """
 
     name: str
     value: float | Drift
     relative: bool = False
     time: Time = "life"
+    every: int = 1
 
     def __post_init__(self) -> None:
         check_time(self.time)
+        if self.every < 1:
+            raise ValueError(f"Attribute(every=...) expected an integer >= 1, got {self.every}")
+
+    def stands_until(self, clock: int) -> int:
+        """The clock of the life at which the value may change next, as far as that is known beforehand."""
+        if not isinstance(self.value, Drift):
+            return sys.maxsize
+        return (clock // self.every + 1) * self.every if self.time == "life" else clock
 
     def bind(self, seed: int) -> Rows:
         """Returns the function from the env's own values [N] to those in force."""
         path = along(self.value, seed)
 
         def set_to(own: FloatArray, moment: Moment) -> FloatArray:
-            values = path(moment.times(self.time))
+            times = moment.times(self.time)
+            values = path(times if self.every == 1 else np.floor(times / self.every) * self.every)
             return own * values if self.relative else np.broadcast_to(values, own.shape)
 
         return set_to

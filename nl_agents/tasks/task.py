@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,7 @@ class Preset:
         tasks: names of its tasks; the schedule's indices count in this order.
         schedule: when which task is in force.
         num_envs: streams the published tables use.
+        episodes: finished episodes over all streams after which the life is over, if before ``steps``; None: never.
     """
 
     doc: str
@@ -49,6 +51,7 @@ class Preset:
     tasks: tuple[str, ...]
     schedule: Schedule
     num_envs: int = 16
+    episodes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Suite:
         default_preset: the size that the bare name means.
         make_backend: builds the physics from (task names, num_envs, backend choice).
         recommended: options that suit every agent on this suite, dotted name -> value; tuned once, the same for all.
+        needs: optional package without which it cannot run, also the name of our extra that brings it.
     """
 
     name: str
@@ -74,6 +78,20 @@ class Suite:
     default_preset: str
     make_backend: Callable[[tuple[str, ...], int, str], Backend]
     recommended: Mapping[str, Any] = field(default_factory=dict)
+    needs: str | None = None
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether what it needs is installed."""
+        return self.needs is None or importlib.util.find_spec(self.needs) is not None
+
+    def require(self) -> None:
+        """Raises ModuleNotFoundError, saying how to get it, where what it needs is missing."""
+        if not self.runs_here:
+            raise ModuleNotFoundError(
+                f"{self.name} needs {self.needs}, which is not installed: pip install 'nl-agents[{self.needs}]'",
+                name=self.needs,
+            )
 
     def preset(self, name: str | None = None) -> Preset:
         """Returns a preset by name, the default without; UnknownNameError lists the near ones."""
@@ -107,6 +125,8 @@ class Suite:
             curriculum_seed=curriculum_seed,
         )
         life.recommended = dict(self.recommended)
+        life.last_episode = size.episodes
+        life.rebuild = lambda names, streams: self.make_backend(names, streams, backend)
         return life
 
     def task_env(

@@ -100,6 +100,8 @@ class Actor:
         self.started = False
         self.told: Flags = np.zeros(streams, np.bool_)  # streams told of the switch that is under way
         self.notice = False
+        self.task: NDArray[np.int64] | None = None  # of every stream, where the environment tells it
+        self.tasks: NDArray[np.int64] = np.full((num_steps, streams), -1, np.int64)  # of every step of the rollout
 
     def take_notice(self) -> bool:
         """Whether ``info["task_changed"]`` told of a new switch since the last call (streams may switch one by one)."""
@@ -116,7 +118,9 @@ class Actor:
 
     def restart(self, seed: int | None = None) -> None:
         """Resets the env; running episodes leave the books, memory goes on (its episode levels clear)."""
-        self._take(self._guarded(self.env.reset, seed=seed)[0])
+        observation, info = self._guarded(self.env.reset, seed=seed)
+        self._take(observation)
+        self._note_task(info)
         self.is_first[:], self.dummy[:] = True, False
         self.books.cut()
         self.started = True
@@ -165,6 +169,8 @@ class Actor:
         """One vector step: acts, steps the env, and brings both autoreset modes to one form."""
         host, spec = self.host, self.policy.actions
         actions, valid = self._act(t)
+        if self.task is not None:
+            self.tasks[t] = self.task
         result = self._guarded(self.env.step, spec.to_env(actions))
         observation, reward, terminated, truncated, info = result
         reward = np.asarray(reward, np.float32)
@@ -185,6 +191,7 @@ class Actor:
         self.clock += 1
         if "task_changed" in info:
             self._listen(info["task_changed"])
+        self._note_task(info)
         self.books.add(reward, lived, ended)
         trains = valid & good
         self._take(observation)
@@ -204,6 +211,10 @@ class Actor:
             reached = self.finite | terminated
         host.rewards[t], host.terminated[t], host.truncated[t] = reward, terminated, truncated
         host.trains[t] = trains & reached
+
+    def _note_task(self, info: dict[str, Any]) -> None:
+        if "task_id" in info:
+            self.task = np.array(info["task_id"], np.int64)
 
     def _given(self) -> PolicyInput:
         """The policy's input of the coming step [1, B, ...]."""
@@ -270,6 +281,7 @@ class Actor:
             "is_first": self.is_first.copy(),
             "dummy": self.dummy.copy(),
             "told": self.told.copy(),
+            "task": None if self.task is None else self.task.copy(),
             "last_action": self.last_action.clone(),
             "last_reward": self.last_reward.copy(),
             "memory": [leaf.clone() for leaf in self.state],
@@ -284,6 +296,7 @@ class Actor:
         """Takes up what ``state_dict`` gave."""
         for name in ("rows", "finite", "is_first", "dummy", "told", "last_reward"):
             setattr(self, name, np.array(state[name]))
+        self.task = None if state["task"] is None else np.array(state["task"], np.int64)
         self.last_action = state["last_action"].to(self.device)
         self.state = type(self.state)(
             *(leaf.to(self.device, copy=True) for leaf in state["memory"])

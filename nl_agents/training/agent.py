@@ -15,17 +15,20 @@ from nl_agents.config import AgentConfig, from_dict, to_dict
 from nl_agents.errors import CheckpointError, ConfigError, StateMismatchError
 from nl_agents.learning import InnerLearner, LevelScheduler, ReplayBuffer, ScaleKeeper
 from nl_agents.memory import make_codec, make_core
-from nl_agents.policies import ActionSpec, MemoryPolicy, ObservationCodec
+from nl_agents.memory.registry import core_class
+from nl_agents.policies import ActionSpec, MemoryPolicy, ObservationCodec, PermanentTransientPolicy, input_size
 from nl_agents.seeding import generator, spawn
 from nl_agents.training.actor import Actor
 from nl_agents.training.build import core_options, make_optimizer, parameter_levels, resolve_device
 from nl_agents.training.checkpoint import load_file, save_file
+from nl_agents.training.experts import Experts
 from nl_agents.training.life import Life
 from nl_agents.training.nest import Nest, make_nest
 from nl_agents.training.predictor import AgentState, Predictor
 from nl_agents.training.serving import Serving
 from nl_agents.training.spaces import space_from_json, space_to_json
 from nl_agents.training.steering import Steering
+from nl_agents.training.upkeep import make_upkeep
 from nl_agents.types import LevelInfo, format_levels
 
 
@@ -46,7 +49,9 @@ class Agent:
         seed: seed of the whole life but the environment's own.
         device: "auto", "cpu", "cuda", …
         spaces: (observation space, action space) of a single env where ``env`` is None.
-        needs_boundary: the agent resets itself where ``info["task_changed"]`` says so (a privileged control).
+        needs_boundary: the agent listens to ``info["task_changed"]`` (a privileged control): it resets itself there,
+            or, with ``upkeep.ewc``, files what it has learnt.
+        needs_task_id: the agent keeps a learner for every task that ``info["task_id"]`` names (a privileged control).
 
     Raises:
         ConfigError: an option that cannot work.
@@ -63,22 +68,24 @@ class Agent:
         device: str = "auto",
         spaces: tuple[gym.Space[Any], gym.Space[Any]] | None = None,
         needs_boundary: bool = False,
+        needs_task_id: bool = False,
     ) -> None:
         config.check()
         self.name, self.config, self.seed, self.env = name, config, seed, env
         self.device = resolve_device(device)
-        self.needs_boundary = needs_boundary
+        self.needs_boundary, self.needs_task_id = needs_boundary, needs_task_id
         if env is not None:
             spaces = (env.single_observation_space, env.single_action_space)
         if spaces is None:
             raise ConfigError("an agent needs an env, or the observation and action space of one; got neither")
         self.spaces = spaces
-        self.lives = 0  # fresh starts of the learner within the life (reset-at-switch)
+        self.lives = 0  # which learner: fresh starts within the life (reset-at-switch), or the task (expert)
         self.build()
         self.actor: Actor | None = None
         if env is not None:
             acting = torch.Generator(self.device).manual_seed(spawn(seed, "acting"))
             self.actor = Actor(env, self.policy, config.ppo.num_steps, acting)
+        self.experts = Experts(self) if needs_task_id else None
 
     def build(self) -> None:
         """Makes policy, optimizer, learner and controller anew from seed and ``lives``."""
@@ -86,13 +93,13 @@ class Agent:
         codec, actions = ObservationCodec(self.spaces[0]), ActionSpec(self.spaces[1])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spawn(seed, "weights"))
-            core = make_core(
-                config.memory.core,
-                input_size=config.memory.width,
-                width=config.memory.width,
-                **core_options(config, actions),
-            )
-            self.policy = MemoryPolicy(codec, actions, core, config.memory.inputs, config.ppo.prediction > 0.0)
+            memory = config.memory
+            size = input_size(codec, actions, memory.inputs) if core_class(memory.core).direct else memory.width
+            core = make_core(memory.core, input_size=size, width=memory.width, **core_options(config, actions))
+            kind = PermanentTransientPolicy if config.upkeep.permanent_every > 0 else MemoryPolicy
+            self.policy = kind(codec, actions, core, memory.inputs, config.ppo.prediction > 0.0)
+            if config.uniform:
+                torch.nn.init.zeros_(self.policy.actor.weight)
         self.policy.to(self.device)
         self.scheduler = LevelScheduler(parameter_levels(self.policy), config.ppo.max_grad_norm)
         self.optimizer = make_optimizer(self.scheduler, config)
@@ -102,17 +109,28 @@ class Agent:
             kept = None if form == "float32" else make_codec(form, core)
             replay = ReplayBuffer(config.replay.recent, config.replay.reservoir, generator(seed, "replay"), kept)
         order = torch.Generator().manual_seed(spawn(seed, "order"))
-        self.learner = InnerLearner(self.policy, self.optimizer, self.scheduler, config, replay, order)
+        upkeep = make_upkeep(config, self.policy, self.optimizer, seed)
+        self.learner = InnerLearner(self.policy, self.optimizer, self.scheduler, config, replay, order, upkeep)
         self.scales = ScaleKeeper(self.policy)
         self._predictor = Predictor(self.policy, self.spaces[0], spawn(seed, "predict"))
         self.steering: Steering | None = None
         if config.control.enabled:
             self.steering = Steering(config, self.scheduler, self.optimizer, self.learner, spawn(seed, "control"))
 
+    def keep_at_switch(self) -> bool:
+        """Files what was learnt where upkeep does that at a told switch; whether there is such upkeep."""
+        for part in self.learner.upkeep:
+            part.at_switch()
+        return bool(self.learner.upkeep)
+
     def renew(self) -> None:
         """Starts the learner over (weights, optimizer, replay, memory), for agents that are told of a task switch."""
+        self.begin_life(self.lives + 1)
+
+    def begin_life(self, number: int) -> None:
+        """Puts a newborn learner in force; ``number`` tells newborn ones apart."""
         assert self.actor is not None
-        self.lives += 1
+        self.lives = number
         self.build()
         self.actor.policy = self.policy
         self.actor.state = self.policy.core.initial_state(self.actor.env.num_envs, self.device)
@@ -212,13 +230,27 @@ class Agent:
         """The whole agent with its streams, for an exact resume."""
         return {
             "lives": self.lives,
+            **self.learner_state(),
+            "steering": None if self.steering is None else self.steering.state_dict(),
+            "actor": None if self.actor is None else self.actor.state_dict(),
+            "experts": None if self.experts is None else self.experts.state_dict(),
+        }
+
+    def learner_state(self) -> dict[str, Any]:
+        """Policy, optimizer, learner and scales."""
+        return {
             "policy": dict(self.policy.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "learner": self.learner.state_dict(),
             "scales": self.scales.state_dict(),
-            "steering": None if self.steering is None else self.steering.state_dict(),
-            "actor": None if self.actor is None else self.actor.state_dict(),
         }
+
+    def load_learner_state(self, state: dict[str, Any]) -> None:
+        """Takes up what ``learner_state`` gave."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.learner.load_state_dict(state["learner"])
+        self.scales.load_state_dict(state["scales"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what ``state_dict`` gave."""
@@ -227,10 +259,9 @@ class Agent:
             self.build()
             if self.actor is not None:
                 self.actor.policy = self.policy
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.learner.load_state_dict(state["learner"])
-        self.scales.load_state_dict(state["scales"])
+        self.load_learner_state(state)
+        if self.experts is not None and state["experts"] is not None:
+            self.experts.load_state_dict(state["experts"])
         if self.steering is not None and state["steering"] is not None:
             self.steering.load_state_dict(state["steering"])
         if self.actor is not None and state["actor"] is not None:

@@ -13,8 +13,8 @@ from nl_agents.learning import LevelScheduler
 from nl_agents.memory import HopeCore
 from nl_agents.memory.cms import ContinuumMemory
 from nl_agents.memory.continuum import LearnerTimeLevel
-from nl_agents.optim import DeepMomentum, GuardedAdamW
-from nl_agents.policies import ActionSpec, MemoryPolicy
+from nl_agents.optim import DeepMomentum, ElementAdamW, GuardedAdamW, TracAdamW
+from nl_agents.policies import ActionSpec, MemoryPolicy, PermanentTransientPolicy
 
 
 def resolve_device(device: str) -> torch.device:
@@ -56,6 +56,8 @@ def core_options(config: AgentConfig, actions: ActionSpec) -> dict[str, Any]:
         return {"scope": memory.scope, "heads": memory.heads}
     if memory.core == "feed-forward":
         return {}
+    if memory.core == "mlp":
+        return {"depth": memory.depth, "activation": memory.activation, "layer_norm": memory.layer_norm}
     return {"scope": memory.scope}
 
 
@@ -69,6 +71,8 @@ def parameter_levels(policy: MemoryPolicy) -> dict[str, tuple[list[nn.Parameter]
         own = list(level.parameters())
         taken.update(id(parameter) for parameter in own)
         groups[f"core.slow.{index}"] = (own, level.period)
+    if isinstance(policy, PermanentTransientPolicy):  # these have an optimizer of their own
+        taken.update(id(parameter) for parameter in policy.permanent.parameters())
     rest = [parameter for parameter in policy.parameters() if id(parameter) not in taken]
     return {"weights": (rest, 1), **groups}
 
@@ -81,4 +85,7 @@ def make_optimizer(scheduler: LevelScheduler, config: AgentConfig) -> DeepMoment
     options: dict[str, Any] = {"lr": config.optimizer.lr, "eps": 1e-5, "weight_decay": config.optimizer.weight_decay}
     if config.optimizer.name == "deep-momentum":
         return DeepMomentum(groups, **options)
-    return GuardedAdamW([{**group, "fresh_only": True} for group in groups], **options)
+    groups = [{**group, "fresh_only": True} for group in groups]
+    beta1, beta2 = config.optimizer.betas
+    kinds: dict[str, type[GuardedAdamW]] = {"element-adamw": ElementAdamW, "trac": TracAdamW}
+    return kinds.get(config.optimizer.name, GuardedAdamW)(groups, betas=(beta1, beta2), **options)

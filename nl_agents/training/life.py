@@ -100,7 +100,7 @@ class Life:
         try:
             with bar as drawn, Interrupt() as interrupt:
                 self._record_levels()
-                while self.agent.num_timesteps < self.target and not interrupt.asked:
+                while self.agent.num_timesteps < self.target and not interrupt.asked and not self._is_over():
                     self._turn(time.perf_counter() - started, before)
                     if drawn is not None:
                         drawn.show(self.agent.num_timesteps, self.recent)
@@ -116,14 +116,24 @@ class Life:
         if interrupt.asked:
             raise KeyboardInterrupt
 
+    def _is_over(self) -> bool:
+        """Whether the environment says that this life has had all its episodes."""
+        return bool(getattr(self.actor.env, "is_over", False))
+
     def _turn(self, seconds: float, before: int) -> None:
         """One rollout: act, learn, adjust, record, checkpoint."""
         agent, actor = self.agent, self.actor
         bad, refused = actor.nonfinite, 0
+        if agent.experts is not None:
+            if not actor.started:
+                actor.restart()
+            agent.experts.enter()
         rollout, clock = actor.collect()
-        if agent.needs_boundary and actor.take_notice():
+        if agent.experts is not None:
+            agent.experts.mask(rollout, actor.tasks)
+        metrics: dict[str, float] = {}
+        if agent.needs_boundary and actor.take_notice() and not agent.keep_at_switch():
             agent.renew()
-            metrics: dict[str, float] = {}
         else:
             refused = -agent.learner.refused_chunks
             metrics = agent.learner.learn(rollout, clock)

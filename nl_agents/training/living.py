@@ -11,6 +11,7 @@ from nl_agents.learning import InnerLearner, LevelScheduler, ScaleKeeper
 from nl_agents.optim import DeepMomentum, GuardedAdamW
 from nl_agents.policies import MemoryPolicy
 from nl_agents.training.actor import Actor
+from nl_agents.training.experts import Experts
 from nl_agents.training.steering import Steering
 
 
@@ -22,6 +23,7 @@ class Living(Protocol):
     config: AgentConfig
     device: torch.device
     needs_boundary: bool
+    needs_task_id: bool
     actor: Actor | None
     policy: MemoryPolicy
     learner: InnerLearner
@@ -29,10 +31,14 @@ class Living(Protocol):
     optimizer: DeepMomentum | GuardedAdamW
     scales: ScaleKeeper
     steering: Steering | None
+    experts: Experts | None
 
     @property
     def num_timesteps(self) -> int:
         """Env steps lived so far."""
+
+    def keep_at_switch(self) -> bool:
+        """Files what was learnt where upkeep does that at a told switch; whether there is such upkeep."""
 
     def renew(self) -> None:
         """Starts the learner over."""

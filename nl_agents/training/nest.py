@@ -45,6 +45,7 @@ def make_nest(agent: Living) -> Nest:
         written += [("the learner", row) for row in agent.learner.replay.levels()]
     if agent.steering is not None:
         written += [("the meta-controller", row) for row in agent.steering.controller.levels()]
+    written += [("upkeep", part.level()) for part in agent.learner.upkeep]
     written.append(("the learner", _SCALES))
     rows = [NestRow(row, learner, counts.pop(row.name, 0), pace.every(row)) for learner, row in written]
     rows.sort(key=lambda row: row.every)
@@ -69,6 +70,7 @@ def _kept(name: str, stores: str, context: str, scope: Scope) -> LevelInfo:
 
 
 _KEPT = (
+    ("told switches", _kept(owners.EXPERTS, "learners of tasks that do not run now", "nothing", "life")),
     ("the streams", _kept(owners.STREAM, "observation, last action and reward, flags", "the environment", "never")),
     ("the streams", _kept(owners.CLOCKS, "step clocks of the memory, slots filled", "nothing", "never")),
     ("all", _kept(owners.BOOKS, "running returns and lengths, refused steps", "rewards", "life")),

@@ -23,6 +23,7 @@ Owner = str | list[tuple[str, NDArray[np.bool_]]]
 """A level's name, or (level's name, mask over the leaf) several times."""
 
 CLOCKS, BOOKS, CHANCE, FIXED, SCALES, STREAM = "clocks", "books", "chance", "fixed", "scales", "stream"
+PERMANENT, EXPERTS = "upkeep.permanent", "experts"
 _SCALES = ("mean", "scale", "change_scale", "return_scale", "advantage_scale")
 
 
@@ -50,7 +51,9 @@ class Owners:
         self._of_parameter = {
             id(parameter): level.name for level in agent.scheduler.levels for parameter in level.parameters
         }
-        self._parameters = {name: self._of_parameter[id(one)] for name, one in agent.policy.named_parameters()}
+        of = self._of_parameter
+        self._parameters = {name: of.get(id(one), PERMANENT) for name, one in agent.policy.named_parameters()}
+        self._upkeep = {part.name: part.level().name for part in agent.learner.upkeep}
         self._groups: dict[str, tuple[str, tuple[int, ...]]] = {}
         place = 0
         for index, group in enumerate(agent.optimizer.param_groups):
@@ -89,16 +92,23 @@ class Owners:
                 return _by_rows(leaf, {f"{group}.momentum.{p}": [i] for i, p in enumerate(periods[1:])})
             part = OWNERS.get(rest[2])
             return None if part is None else f"{group}.{part}"
+        if rest[0] == "tuner":
+            return "optimizer.tuner"
         return {"refused_steps": BOOKS, "prior": FIXED}.get(rest[-1])
 
     def _of_learner(self, rest: Path, leaf: Any) -> Owner | None:
         if rest[0] == "scheduler":
             return f"{rest[1]}.sum"
+        if rest[0] == "upkeep":
+            return self._upkeep[rest[1]]
         replay = self.agent.learner.replay
         if rest[0] != "replay" or replay is None:
             return None
         stores = {"replay.recent": slice(replay.recent), "replay.reservoir": slice(replay.recent, None)}
         return _by_rows(leaf, {name: rows for name, rows in stores.items() if getattr(replay, name.split(".")[1])})
+
+    def _of_experts(self, *_: Any) -> Owner | None:
+        return EXPERTS
 
     def _of_scales(self, *_: Any) -> Owner | None:
         return SCALES

@@ -13,19 +13,24 @@ from nl_agents.tasks import Cyclic
 from nl_agents.training import Agent
 from tests.training.small import small_config
 
+RUNNABLE = [name for name, suite in envs.SUITES.items() if suite.runs_here]
+
 PRIVILEGED = [name for name, spec in agents.AGENTS.items() if spec.needs_boundary or spec.needs_task_id]
 
 
-@pytest.mark.parametrize("sequence", sorted(envs.SUITES))
+@pytest.mark.parametrize("sequence", sorted(RUNNABLE))
 @pytest.mark.parametrize("name", sorted(agents.AGENTS))
 def test_every_agent_lives_on_every_suite(name: str, sequence: str) -> None:
-    env = envs.make_sequence(f"{sequence}:demo", num_envs=4, seed=1, info="notified")
+    level = "task-id" if agents.spec(name).needs_task_id else "notified"
+    env = envs.make_sequence(f"{sequence}:demo", num_envs=4, seed=1, info=level)
     agent = agents.make(name, env, seed=2, device="cpu", config=small_config(name))
     before = [parameter.detach().clone() for parameter in agent.policy.parameters()]
     agent.learn(192)
     assert agent.num_timesteps >= 192 and int(agent.optimizer.refused_steps) == 0
     assert all(parameter.isfinite().all() for parameter in agent.policy.parameters())
-    assert any(not now.equal(then) for now, then in zip(agent.policy.parameters(), before, strict=True))
+    moved = any(not now.equal(then) for now, then in zip(agent.policy.parameters(), before, strict=True))
+    if name != "trac":  # whose scale begins at 1e-8: its first steps are below single precision
+        assert moved == (name != "random")
     assert math.isfinite(float(agent.policy.return_scale))
 
 
@@ -73,19 +78,19 @@ def test_without_a_switch_it_is_ppo() -> None:
 
 
 def test_there_is_a_privileged_control() -> None:
-    assert PRIVILEGED == ["reset-at-switch"]
+    assert PRIVILEGED == ["reset-at-switch", "ewc", "online-ewc", "expert"]
 
 
 @pytest.mark.parametrize("name", PRIVILEGED)
 def test_a_privileged_agent_refuses_a_hidden_life(name: str) -> None:
-    with pytest.raises(PrivilegeError, match=r"must be told where tasks change.*info='notified'.*--privileged"):
+    with pytest.raises(PrivilegeError, match=r"(where tasks change.*info='notified'.*--priv|the task.*info='task-id')"):
         agents.make(name, envs.make_sequence("cartpole-flip:demo", num_envs=2))
 
 
 def test_unknown_names_are_told_with_near_ones() -> None:
     with pytest.raises(UnknownNameError, match="unknown agent 'recurent-ppo': did you mean 'recurrent-ppo'"):
         agents.config("recurent-ppo")
-    with pytest.raises(UnknownNameError, match="known names are hope, ppo"):
+    with pytest.raises(UnknownNameError, match="known names are clear, continual-backprop"):
         agents.make("x", envs.make_sequence("cartpole-flip:demo", num_envs=2))
     config = small_config()
     config.memory.core = "hoppe"

@@ -65,6 +65,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gru-episode": ("gru", {"scope": "episode"}),
     "gru-never": ("gru", {"scope": "never"}),
     "feed-forward": ("feed-forward", {}),
+    "mlp": ("mlp", {}),
+    "mlp-crelu-normed": ("mlp", {"depth": 3, "activation": "crelu", "layer_norm": True}),
 }
 
 

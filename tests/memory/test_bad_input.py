@@ -135,7 +135,7 @@ def cases() -> list[Any]:
     for kind in CORES:
         for wrong in WRONG:
             is_moot = (wrong.startswith("actions") and kind not in ("hope", "cms")) or (
-                wrong == "state of other options" and kind == "feed-forward"
+                wrong == "state of other options" and kind in ("feed-forward", "mlp")
             )
             if not is_moot:
                 found.append(pytest.param(kind, wrong, id=f"{kind}-{wrong.replace(' ', '_')}"))
@@ -187,6 +187,8 @@ def test_sizes_below_one_are_told(kind: str, name: str, value: Any) -> None:
     ("lstm", {"scope": "split"}, ValueError, "scope must be 'episode' or 'never', got 'split'"),
     ("gru", {"scope": "split"}, ValueError, "scope must be 'episode' or 'never', got 'split'"),
     ("feed-forward", {"depth": -1}, ValueError, "depth must be >= 0 blocks, got -1"),
+    ("mlp", {"depth": 0}, ConfigError, "depth must be >= 1 hidden layers, got 0"),
+    ("mlp", {"activation": "sin"}, ConfigError, "activation must be one of relu, .* or crelu, got 'sin'"),
 ])  # fmt: skip
 def test_periods_and_chunks_that_cannot_be_are_told(
     kind: str, options: dict[str, Any], error: type[Exception], message: str

@@ -12,7 +12,7 @@ from nl_agents.memory import MemoryCore
 from tests.memory.cores import STEPS, STREAMS, VARIANTS, Life, build, cleared, close, outlives
 
 SOUND = list(VARIANTS)
-LASTING = [name for name, (kind, _) in VARIANTS.items() if kind not in ("feed-forward", "attention")]
+LASTING = [name for name, (kind, _) in VARIANTS.items() if kind not in ("feed-forward", "mlp", "attention")]
 
 
 def starts() -> list[Any]:
