@@ -47,8 +47,8 @@ def hash_bits(keys: npt.NDArray[np.uint64], draws: npt.NDArray[np.uint64]) -> np
     counter = keys + draws * _GOLDEN
     mixed = (counter ^ (counter >> np.uint64(30))) * _MIX_1
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
+    bits: npt.NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(31))
+    return bits
 
 
 def hash_normal(

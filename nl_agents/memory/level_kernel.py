@@ -196,7 +196,7 @@ def _most_pieces(resets: Array, period: int) -> int:
         for t in range(steps):
             count += 1 if resets[t, b] else 0
         most = max(most, count)
-    return most + steps // period + 2
+    return int(most + steps // period + 2)
 
 
 @compiled

@@ -55,7 +55,8 @@ class LstmLanes(torch.autograd.Function):
         ctx.save_for_backward(told, enter, weight, gates, bent, before_h, before_c, first)
         ctx.has_bias = bias is not None
         reads = out.view(width, steps, wide)[:, :, :batch].permute(1, 2, 0)
-        return reads, *(leaf[:, :batch].t() for leaf in state)
+        after, stored = (leaf[:, :batch].t() for leaf in state)
+        return reads, after, stored
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102

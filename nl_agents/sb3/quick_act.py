@@ -75,7 +75,7 @@ class LayerViews(Views):
 
     def __init__(self, cell: FusedLstm) -> None:
         super().__init__()
-        none = np.empty(0, cell.weight_ih_l0.detach().numpy().dtype)
+        none = np.empty(0, next(cell.parameters()).detach().numpy().dtype)
         self.layers = []
         for layer in range(cell.num_layers):
             weights = (self.parameter(cell, f"weight_{way}_l{layer}") for way in ("ih", "hh"))
