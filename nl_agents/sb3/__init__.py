@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         HopeMultiInputPolicy,
         HopePolicy,
     )
+    from nl_agents.sb3.recurrent_dqn import RecurrentDQN
     from nl_agents.sb3.window_extractor import HopeWindowExtractor
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "LifelongEvalCallback": "callbacks",
     "LifelongEvaluation": "evaluation",
     "MemoryCallback": "callbacks",
+    "RecurrentDQN": "recurrent_dqn",
     "TaskSwitchCallback": "callbacks",
     "VecHistory": "history",
     "evaluate_policy_lifelong": "evaluation",
@@ -62,6 +64,7 @@ __all__ = [
     "LifelongEvalCallback",
     "LifelongEvaluation",
     "MemoryCallback",
+    "RecurrentDQN",
     "TaskSwitchCallback",
     "VecHistory",
     "evaluate_policy_lifelong",
