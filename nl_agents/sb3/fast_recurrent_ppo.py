@@ -225,7 +225,7 @@ class FastRecurrentPPO(RecurrentPPO):
         bound = 0.0 if self.clip_range_vf is None else self._now(self.clip_range_vf)
         weights, clip = (float(self.ent_coef), float(self.vf_coef)), self._now(self.clip_range)
         into = (grad.numpy() for grad in grads)
-        assert ppo_kernel is not None, "asked for only where it is there"
+        assert ppo_kernel is not None
         found = ppo_kernel.losses(*given, trains, clip, bound, weights, self.normalize_advantage, *into)
         return dict(zip(FIGURES, torch.from_numpy(found), strict=True)), (said, grads)
 
@@ -338,10 +338,10 @@ class FastRecurrentPPO(RecurrentPPO):
 
 def _fuse(policy: MemoryActorCritic) -> None:
     """Has torch's Adam step all parameters in one call, unless the user chose a form of it."""
-    optimizer: Any = policy.optimizer
-    if type(optimizer) is torch.optim.Adam and not {"fused", "foreach"} & policy.optimizer_kwargs.keys():
-        options = {**policy.optimizer_kwargs, "lr": optimizer.defaults["lr"], "fused": True}
-        policy.optimizer = torch.optim.Adam(policy.parameters(), **options)
+    optimizer, given = policy.optimizer, dict(policy.optimizer_kwargs)
+    if type(optimizer) is torch.optim.Adam and not {"fused", "foreach"} & given.keys():
+        given |= {"lr": optimizer.defaults["lr"], "fused": True}
+        policy.optimizer = torch.optim.Adam(policy.parameters(), **given)
 
 
 def _random_state() -> dict[str, Any]:

@@ -55,8 +55,7 @@ class LstmLanes(torch.autograd.Function):
         ctx.save_for_backward(told, enter, weight, gates, bent, before_h, before_c, first)
         ctx.has_bias = bias is not None
         reads = out.view(width, steps, wide)[:, :, :batch].permute(1, 2, 0)
-        after, stored = (leaf[:, :batch].t() for leaf in state)
-        return reads, after, stored
+        return reads, state[0][:, :batch].t(), state[1][:, :batch].t()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102

@@ -75,7 +75,8 @@ class LayerViews(Views):
 
     def __init__(self, cell: FusedLstm) -> None:
         super().__init__()
-        none = np.empty(0, next(cell.parameters()).detach().numpy().dtype)
+        first: Tensor = cell.weight_ih_l0  # type: ignore[assignment]
+        none = np.empty(0, first.detach().numpy().dtype)
         self.layers = []
         for layer in range(cell.num_layers):
             weights = (self.parameter(cell, f"weight_{way}_l{layer}") for way in ("ih", "hh"))

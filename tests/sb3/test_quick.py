@@ -1,0 +1,119 @@
+"""The compiled forms of acting, of the heads and of PPO's losses say what torch says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import Tensor, nn
+
+pytest.importorskip("sb3_contrib")
+pytest.importorskip("numba")
+
+from nl_agents.sb3 import FastRecurrentPPO, fast_recurrent_ppo, policies
+from nl_agents.sb3.policies import SequenceFlags
+from tests.sb3.small import CRITICS, Toy
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "tanh": {},
+    "relu": {"net_arch": {"pi": [5], "vf": [7, 6]}, "activation_fn": nn.ReLU},
+    "linear": {"net_arch": []},
+}
+
+
+class Doubled(FlattenExtractor):
+    def forward(self, observations: Tensor) -> Tensor:
+        return super().forward(observations).double()
+
+
+def made(policy: str = "MlpLstmPolicy", **kwargs: Any) -> FastRecurrentPPO:
+    options: dict[str, Any] = {"n_steps": 8, "batch_size": 24, "chunk_steps": 4, "seed": 0, "device": "cpu"}
+    model = FastRecurrentPPO(
+        policy, make_vec_env(Toy, 3), **options, policy_kwargs={**kwargs, "features_extractor_class": Doubled}
+    )
+    model.policy.double()
+    return model
+
+
+@pytest.mark.parametrize("critic", CRITICS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_acting_draws_what_torch_draws(shape: str, critic: str, layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = made(lstm_hidden_size=6, n_lstm_layers=layers, **SHAPES[shape], **CRITICS[critic]).policy
+    outcomes = []
+    for quick in (True, False):
+        if not quick:
+            monkeypatch.setattr(policies, "quick_act", None)
+            monkeypatch.setattr("nl_agents.sb3.cells.quick_act", None)
+        torch.manual_seed(0)
+        memory, said = policy.initial_memory(3), []
+        for step in range(4):
+            first = torch.tensor([[step in (0, 2), False, step == 3]])
+            obs = torch.randn(3, 3, dtype=torch.float64)
+            actions, values, log_probs, memory = policy.act_step(obs, memory, SequenceFlags(first))
+            said += [actions.double(), values, log_probs]
+        outcomes.append([*said, *memory.pi, *([] if memory.vf is None else memory.vf)])
+    for quick, slow in zip(*outcomes, strict=True):
+        torch.testing.assert_close(quick, slow, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_heads_and_their_gradients_are_torchs(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = made(lstm_hidden_size=8, **SHAPES[shape]).policy
+    obs = torch.randn(12, 3, dtype=torch.float64)
+    actions, flags = torch.randint(0, 2, (12,)), SequenceFlags(torch.rand(4, 3) < 0.3)
+    weights, found = torch.randn(3, 12, dtype=torch.float64), []
+    for quick in (True, False):
+        if not quick:
+            monkeypatch.setattr(policies, "heads_lanes", None)
+        said = policy.evaluate_sequence(obs, actions, policy.initial_memory(3), flags)
+        total = (weights * torch.stack([part for part in said if part is not None])).sum()
+        found.append([*said, *torch.autograd.grad(total, list(policy.parameters()))])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("some", [False, True])
+@pytest.mark.parametrize("clip_range_vf", [None, 0.3])
+@pytest.mark.parametrize("normalises", [True, False])
+def test_the_losses_and_their_gradients_are_torchs(some: bool, clip_range_vf: float | None, normalises: bool) -> None:
+    model = made()
+    model.clip_range_vf = None if clip_range_vf is None else (lambda left: clip_range_vf)
+    model.normalize_advantage, model.ent_coef, model.vf_coef = normalises, 0.03, 0.7
+    torch.manual_seed(0)
+    columns = [torch.randn(50, dtype=torch.float64) * 0.5 for _ in range(4)]
+    batch: Any = fast_recurrent_ppo.ChunkBatch(
+        torch.zeros(0), torch.zeros(0), *columns, torch.rand(50) < 0.7 if some else None, *(None,) * 4
+    )  # type: ignore[arg-type]
+    rows = slice(None) if batch.trains is None else batch.trains
+    said = [torch.randn(50, dtype=torch.float64).mul_(0.5).requires_grad_() for _ in range(3)]
+    values, log_probs, entropies = said
+    slow, (ends, _) = model._losses(batch, values[rows], log_probs[rows], entropies, rows, len(values[rows]))
+    quick, (_, grads) = model._quick_losses(batch, values, log_probs, entropies)
+    assert grads is not None and list(slow) == list(quick)
+    for name, figure in slow.items():
+        near = 1e-6 if name == "clip" else 1e-10  # torch counts the clipped ones in float32
+        torch.testing.assert_close(quick[name], figure, rtol=near, atol=1e-12, check_dtype=False, msg=name)
+    expected: tuple[Tensor, ...] = torch.autograd.grad(ends[0], said)
+    for quick_grad, grad in zip(grads, expected, strict=True):
+        torch.testing.assert_close(quick_grad, grad, rtol=1e-10, atol=1e-14)
+
+
+def test_a_hook_on_a_head_is_heard() -> None:
+    model, heard = made(), []
+    model.policy.value_net.register_forward_hook(lambda module, given, value: heard.append(np.shape(value)))
+    obs, first = torch.randn(3, 3, dtype=torch.float64), torch.ones(1, 3, dtype=torch.bool)
+    model.policy.act_step(obs, model.policy.initial_memory(3), SequenceFlags(first))
+    assert heard == [(3, 1)]
+
+
+@pytest.mark.parametrize("module", ["cells", "policies", "fast_recurrent_ppo"])
+def test_without_the_compiled_forms_all_goes_on(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lstm_lanes", "quick_act", "heads_lanes", "ppo_kernel"):
+        monkeypatch.setattr(f"nl_agents.sb3.{module}.{name}", None, raising=False)
+    model = FastRecurrentPPO("MlpLstmPolicy", make_vec_env(Toy, 2), n_steps=8, batch_size=8, device="cpu").learn(48)
+    assert all(bool(torch.isfinite(value).all()) for value in model.policy.parameters())
