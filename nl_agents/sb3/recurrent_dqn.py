@@ -69,9 +69,7 @@ class RecurrentDQN(DQN):
         train_freq: Any = 4,
         **options: Any,
     ) -> None:
-        foreign = sorted(
-            {"n_steps", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"} & set(options)
-        )
+        foreign = sorted(FOREIGN & set(options))
         if foreign:
             raise ConfigError(f"RecurrentDQN has a replay of its own and takes no {', no '.join(foreign)}")
         if burn_in < 0 or (train_length is not None and train_length < 1):
