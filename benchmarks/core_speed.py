@@ -54,6 +54,8 @@ class Options:
     """torch threads"""
     quick: bool = False
     """one short window at one size: shows that everything runs"""
+    keep: bool = False
+    """leave what the JSON file holds of other sizes, so that sizes can be measured in several calls"""
     out: Path | None = None
     """the JSON file; default benchmarks/results/cores_speed[_cuda].json, none with --quick"""
 
@@ -145,6 +147,29 @@ def tables(record: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", f"{where}, {tail}"])
 
 
+def joined(options: Options, rows: list[Row], record: Mapping[str, Any]) -> tuple[Options, list[Row]]:
+    """Puts the rows of other sizes in a record before ours; the options' sizes then say which there are.
+
+    Raises:
+        SystemExit: the record is of another commit, or was measured in another way.
+    """
+    ours = asdict(options)
+    same = ("cores", "steps", "rounds", "window_seconds", "device", "threads")
+    other = [name for name in same if json.loads(json.dumps(ours[name])) != record["options"].get(name)]
+    if other or record["commit"] != provenance(options.device)["commit"]:
+        raise SystemExit(
+            f"--keep joins rows of one commit and one way to measure; other: {', '.join(other) or 'commit'}"
+        )
+    new = {Size(row.streams, row.width) for row in rows}
+    kept = [row for row in (Row(**each) for each in record["rows"]) if Size(row.streams, row.width) not in new]
+    rows = sorted([*kept, *rows], key=lambda row: (row.width, row.streams))
+    sizes = {
+        "streams": tuple(sorted({row.streams for row in rows})),
+        "widths": tuple(sorted({row.width for row in rows})),
+    }
+    return replace(options, **sizes), rows
+
+
 def main(options: Options) -> None:
     """Measures, prints the tables, writes the record."""
     if options.quick:
@@ -157,6 +182,8 @@ def main(options: Options) -> None:
     if out is None and not options.quick:
         suffix = "_cuda" if options.device == "cuda" else ""
         out = ROOT / "benchmarks" / "results" / f"cores_speed{suffix}.json"
+    if options.keep and out is not None and out.is_file():
+        options, rows = joined(options, rows, json.loads(out.read_text("utf-8")))
     told = asdict(replace(options, out=None))
     record = provenance(options.device) | {"options": told, "rows": [asdict(row) for row in rows]}
     print("\n" + tables(record))
