@@ -54,6 +54,7 @@ class HopeCore(MemoryCore):
         slow_periods: learner updates between two steps of each learner-time level, fastest first.
         expansion: hidden width of the learner-time levels / width.
         step_limit: largest step of the memory's writes, in (0, 2]; beyond 1 they may reflect (``delta_scan``).
+        projection_retention: time constant (env steps) of what streams write into projections; None: as long as mem's.
     """
 
     state_type = HopeState
@@ -73,11 +74,14 @@ class HopeCore(MemoryCore):
         slow_periods: tuple[int, ...] = (4, 16),
         expansion: float = 0.5,
         step_limit: float = 1.0,
+        projection_retention: float | None = None,
     ) -> None:
         super().__init__(input_size, width, action_size, max(1, math.lcm(chunk, level_period)))
         self.embed = nn.Linear(input_size, width) if input_size != width else nn.Identity()
         self.norm = nn.LayerNorm(width)
-        self.memory = SelfModifyingMemory(width, heads, key_size, chunk, never_heads, retention, step_limit)
+        self.memory = SelfModifyingMemory(
+            width, heads, key_size, chunk, never_heads, retention, step_limit, projection_retention
+        )
         self.fast = ActTimeLevel(width, input_size, action_size, level_period, level_size)
         hidden = int(expansion * width)
         self.slow = nn.ModuleList(LearnerTimeLevel(width, hidden, period) for period in slow_periods)

@@ -202,7 +202,7 @@ class Weights(Views):
 def serves(core: HopeCore, x: Tensor) -> bool:
     """Whether ``step`` can do it: one step on CPU in single or double precision, long enough rows, steps up to 1."""
     memory, dtype = core.memory, core.memory.memory_0.dtype
-    fits = memory.rows >= LANES and memory.step_limit == 1.0
+    fits = memory.rows >= LANES and memory.step_limit == 1.0 and memory.fade == 1.0
     return fits and len(x) == 1 and x.is_cpu and x.dtype == dtype and dtype in PRECISIONS
 
 

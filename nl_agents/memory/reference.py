@@ -37,6 +37,12 @@ def head_step(
     return read, alpha * delta - step * torch.outer(running @ k - target, k)
 
 
+def _faded(delta: Tensor, memory: SelfModifyingMemory) -> Tensor:
+    """All rows but mem's, a chunk older."""
+    cut = 2 * memory.key_size + 2
+    return torch.cat((memory.fade * delta[:cut], delta[cut:]))
+
+
 def memory_reference(
     memory: SelfModifyingMemory,
     x: Tensor,
@@ -63,6 +69,8 @@ def memory_reference(
             if is_valid[t]:
                 running[head] = written
             if (phase + t + 1) % memory.chunk == 0:
+                if is_valid[t]:
+                    running[head] = _faded(running[head], memory)
                 anchors[head] = running[head]
         out.append(memory.out(torch.cat(reads) * F.silu(mixed[2 * heads * size :])))
     return torch.stack(out), torch.stack(running), torch.stack(anchors)

@@ -35,6 +35,12 @@ class SelfModifyingMemory(nn.Module):
     Heads are split into those cleared at every episode and those never cleared; within each kind the retention time
     constants tau (env steps; alpha = exp(-1/tau) for an undecided gate) start log-spaced and are learnt around that.
 
+    With ``projection_retention`` tau_p, what a stream has written into key, value, step and retention fades towards the
+    meta-learned matrices while mem does not: at the end of every chunk of C steps (after a valid step) these rows of
+    Delta and anchor are multiplied by exp(-C / tau_p). Without it, targets that the memory makes for itself drift as
+    long as it writes, and facts are lost because they are no longer addressed as they were written
+    (docs/lab_notes.md). Ours, not the paper's, whose retention is one for all. Chunks are then run one by one.
+
     Gradients flow through every write of the sequence, to the meta-learned matrices, to the gates and to the state that
     was handed in; the caller detaches states where it truncates.
     """
@@ -48,6 +54,7 @@ class SelfModifyingMemory(nn.Module):
         never_heads: int | None = None,
         retention: tuple[float, float] = (10.0, 1e5),
         step_limit: float = 1.0,
+        projection_retention: float | None = None,
     ) -> None:
         super().__init__()
         never_heads = heads - heads // 2 if never_heads is None else never_heads
@@ -59,7 +66,12 @@ class SelfModifyingMemory(nn.Module):
             raise ValueError(f"retention must be two time constants 1 < low <= high in env steps, got {retention}")
         if not 0.0 < step_limit <= 2.0:
             raise ValueError(f"step_limit must lie in (0, 2]: steps beyond 2 grow without bound; got {step_limit}")
+        if projection_retention is not None and not projection_retention > 0.0:
+            raise ValueError(
+                f"projection_retention must be a time constant > 0 in env steps, or None, got {projection_retention}"
+            )
         self.heads, self.key_size, self.chunk, self.step_limit = heads, key_size, chunk, float(step_limit)
+        self.fade = 1.0 if projection_retention is None else math.exp(-chunk / projection_retention)
         self.never_heads, self.rows = never_heads, 3 * key_size + 2
         self.mix = nn.Linear(width, 3 * heads * key_size)
         self.out = nn.Linear(heads * key_size, width)
@@ -98,6 +110,37 @@ class SelfModifyingMemory(nn.Module):
 
         ``acting`` gives the state away and asks for no gradients (``MemoryCore.act``).
         """
+        if self.fade == 1.0:
+            return self._run(x, state, is_first, is_valid, phase, acting)
+        reads = []
+        for piece in pieces(len(x), self.chunk, phase):
+            part = slice(piece.start, piece.stop)
+            valid = None if is_valid is None else is_valid[part]
+            read, state = self._run(x[part], state, is_first[part], valid, phase + piece.start, acting)
+            reads.append(read)
+            if piece.closes:
+                state = self._faded(state, None if valid is None else valid[-1])
+        return torch.cat(reads), state
+
+    def _faded(self, state: SelfModifyingState, is_valid: Tensor | None) -> SelfModifyingState:
+        """The projections' share of the memories, a chunk older; streams whose chunk ends invalid [B] stay."""
+        share = self.gate_bias.new_full((1, 1), self.fade)
+        if is_valid is not None:
+            share = torch.where(is_valid.unsqueeze(1), share, 1.0)
+        mem = share.new_ones(len(share), self.key_size)
+        share = torch.cat((share.expand(-1, self.rows - self.key_size), mem), 1)[:, None, None]  # [B or 1, 1, 1, R]
+        return SelfModifyingState(state.delta * share, state.anchor * share)
+
+    def _run(
+        self,
+        x: Tensor,
+        state: SelfModifyingState,
+        is_first: Tensor,
+        is_valid: Tensor | None,
+        phase: int,
+        acting: bool,
+    ) -> tuple[Tensor, SelfModifyingState]:
+        """One call of the scan."""
         steps, batch, _ = x.shape
         mixed = self.mix(x).view(steps, batch, 3, self.heads, self.key_size)
         if compiled is not None and x.device.type == "cpu":

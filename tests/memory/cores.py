@@ -22,6 +22,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hope-cleared": ("hope", {**HOPE, "chunk": 5, "never_heads": 0, "level_period": 5}),
     "hope-never": ("hope", {**HOPE, "chunk": 4, "never_heads": 2, "level_period": 8, "slow_periods": ()}),
     "hope-reflecting": ("hope", {**HOPE, "chunk": 4, "level_period": 8, "step_limit": 2.0}),
+    "hope-settling": ("hope", {**HOPE, "chunk": 4, "level_period": 8, "projection_retention": 6.0}),
     "hope-fading": ("hope", {**HOPE, "chunk": 1, "level_period": 8, "retention": (1.5, 5.0)}),
     "cms": ("cms", {"periods": (2, 6), "size": 3}),
     "cms-nested": ("cms", {"periods": (2, 4, 8), "size": 3, "variant": "nested", "scope": "split"}),

@@ -24,10 +24,17 @@ def _both_forms(request: pytest.FixtureRequest, double: None) -> None:
     assert request.param == "portable" or self_modifying.compiled is not None, "numba is missing"
 
 
-def make(chunk: int = 4, never: int = 1, period: int = 8, scope: str = "never", step_limit: float = 1.0) -> HopeCore:
+def make(
+    chunk: int = 4,
+    never: int = 1,
+    period: int = 8,
+    scope: str = "never",
+    step_limit: float = 1.0,
+    projections: float | None = None,
+) -> HopeCore:
     core = HopeCore(
         SIZE, WIDTH, ACTIONS, heads=2, key_size=3, chunk=chunk, never_heads=never, retention=(3.0, 50.0),
-        level_period=period, level_size=4, slow_periods=(2, 4), step_limit=step_limit,
+        level_period=period, level_size=4, slow_periods=(2, 4), step_limit=step_limit, projection_retention=projections,
     )  # fmt: skip
     core.fast.scope = scope  # type: ignore[assignment]
     for parameter in core.parameters():
@@ -53,15 +60,16 @@ def outcome(y: Tensor, state: HopeState) -> Tensor:
     return sum((leaf * torch.randn(leaf.shape)).sum() for leaf in (y, *state[:-1]))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(("chunk", "never", "period", "scope", "phase", "step_limit"), [
-    (4, 1, 8, "never", 0, 1.0), (4, 1, 8, "never", 3, 1.0), (1, 1, 2, "never", 0, 1.0),
-    (16, 0, 5, "episode", 7, 1.0), (3, 2, 4, "episode", 2, 1.0),
-    (4, 1, 8, "never", 3, 2.0), (1, 1, 2, "never", 0, 2.0), (16, 0, 5, "episode", 7, 1.5), (3, 2, 4, "episode", 2, 0.5),
+@pytest.mark.parametrize(("chunk", "never", "period", "scope", "phase", "step_limit", "projections"), [
+    (4, 1, 8, "never", 0, 1.0, None), (4, 1, 8, "never", 3, 1.0, None), (1, 1, 2, "never", 0, 1.0, None),
+    (16, 0, 5, "episode", 7, 1.0, None), (3, 2, 4, "episode", 2, 1.0, None), (4, 1, 8, "never", 3, 2.0, None),
+    (1, 1, 2, "never", 0, 2.0, None), (16, 0, 5, "episode", 7, 1.5, None), (3, 2, 4, "episode", 2, 0.5, None),
+    (4, 1, 8, "never", 3, 1.0, 5.0), (1, 1, 2, "never", 0, 1.0, 2.0), (3, 1, 4, "episode", 2, 2.0, 7.0),
 ])  # fmt: skip
 def test_equals_the_slow_judge_in_values_and_gradients(
-    chunk: int, never: int, period: int, scope: str, phase: int, step_limit: float
+    chunk: int, never: int, period: int, scope: str, phase: int, step_limit: float, projections: float | None
 ) -> None:
-    core = make(chunk, never, period, scope, step_limit)
+    core = make(chunk, never, period, scope, step_limit, projections)
     x, is_first, is_valid, action = inputs()
     x.requires_grad_()
     state = HopeState(*(leaf.requires_grad_() for leaf in lived_in(core, phase)[:-1]), torch.full((STREAMS,), phase))
@@ -210,6 +218,7 @@ def test_memory_stays_bounded_over_1e5_adversarial_steps(kind: str, step_limit: 
     ({"retention": (0.5, 10.0)}, "retention must be two time constants"),
     ({"step_limit": 2.1}, r"step_limit must lie in \(0, 2\].*got 2.1"),
     ({"step_limit": 0.0}, r"step_limit must lie in \(0, 2\].*got 0.0"),
+    ({"projection_retention": 0.0}, "projection_retention must be a time constant > 0"),
 ])  # fmt: skip
 def test_bad_options_say_what_was_expected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
