@@ -1,4 +1,4 @@
-"""The curves of the plug-in: a run leaves one record, runs that are there are left out, the report says what is missing."""
+"""The curves of the plug-in: one record a run, runs that are there are left out, the report says what is missing."""
 
 from __future__ import annotations
 
