@@ -154,9 +154,9 @@ class FusedLstm(nn.LSTM):
 
     On a CPU a compiled kernel takes resets as they come (``lstm_lanes``). Without resets, and with few for few streams,
     torch's kernel is called once a stretch between two of them; it is also what stands in where nothing compiled can be
-    had, and many resets are left to ``lstm_scan`` then. On an accelerator, and where
-    there are gaps, resets and gaps cut the block into segments that do not depend on each other; sorted and packed they
-    go through torch's kernel together (``memory.segments``).
+    had, and many resets are left to ``lstm_scan`` then. On an accelerator, and where there are gaps, resets and gaps
+    cut the block into segments that do not depend on each other; sorted and packed they go through torch's kernel
+    together (``memory.segments``).
     """
 
     clock_period = 1
