@@ -128,9 +128,9 @@ class FastRecurrentPPO(RecurrentPPO):
         self.collector = Collector(self.policy, self.n_envs)
 
     def memory_state(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """The live memory as ``predict(obs, state=...)`` takes it: the actor's (h, c), one row a stream."""
+        """A copy of the live memory as ``predict(obs, state=...)`` takes it: the actor's (h, c), one row a stream."""
         hidden, cell = self.policy.lstm_actor.to_host(self.collector.memory.pi)
-        return hidden.cpu().numpy(), cell.cpu().numpy()
+        return hidden.cpu().numpy().copy(), cell.cpu().numpy().copy()
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
         """Fills the rollout; False if a callback ended it."""
