@@ -74,7 +74,8 @@ $(VENV)/.fast: $(VENV)/.base
 .venv-floor/.ready: pyproject.toml
 	test -x .venv-floor/bin/python || $(PYTHON) -m venv .venv-floor
 	.venv-floor/bin/python -c 'import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-		print(*[re.sub(r">=([\d.]+).*", r"==\1.*", d) for d in p["dependencies"] if not d.startswith("torch")], sep="\n")' \
+		print(*[re.sub(r">=([\d.]+).*", r"==\1.*", d) for d in p["dependencies"] + p["optional-dependencies"]["sb3"] \
+			if not d.startswith("torch")], sep="\n")' \
 		> .venv-floor/floors.txt
 	.venv-floor/bin/python -m pip --quiet install "$(FLOOR_TORCH)" -r .venv-floor/floors.txt
 	.venv-floor/bin/python -m pip --quiet install -e ".[dev]"

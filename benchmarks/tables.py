@@ -1,6 +1,6 @@
 """Writes every published table from the records in benchmarks/results into the pages that show it.
 
-    python -m benchmarks.tables            # rewrites the tables of README.md and benchmarks/README.md, and figures
+    python -m benchmarks.tables            # rewrites the tables of the pages in PAGES, and figures
     python -m benchmarks.tables --check    # exit 1 if a page or figure shows anything else than its record
 
 A page holds a table between two comments, ``<!-- table: speed_cartpole -->`` and ``<!-- end of table -->``; the name is
@@ -20,14 +20,14 @@ from typing import Any
 
 import tyro
 
-from benchmarks import core_speed, endurance, env_speed, lifelong_tables
+from benchmarks import core_speed, endurance, env_speed, lifelong_tables, sb3_tables
 from benchmarks.probing import records as memory_records
 from benchmarks.speed import ROOT, Row, table
 from benchmarks.state_tables import state_tables
 from benchmarks.tuning_record import tuning_table
 from benchmarks.windows import Window
 
-PAGES = ("README.md", "benchmarks/README.md")
+PAGES = ("README.md", "benchmarks/README.md", "docs/sb3.md")
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -54,6 +54,7 @@ DRAWN_BY: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "cores_": core_speed.tables,
     "env_speed": env_speed.tables,
     "endurance": endurance.tables,
+    "sb3_speed": sb3_tables.speed_table,
     "state_": state_tables,
 }
 

@@ -152,10 +152,11 @@ class LstmState(NamedTuple):
 class FusedLstm(nn.LSTM):
     """``nn.LSTM`` with its parameters, names and initial values, run over a block [T, B] by one call.
 
-    On a CPU a compiled kernel takes resets as they come (``lstm_lanes``). Where none can be had, few resets cut the
-    block into stretches, one call of torch's kernel each; many are left to ``lstm_scan``. On an accelerator, and where
-    there are gaps, resets and gaps cut the block into segments that do not depend on each other; sorted and packed they
-    go through torch's kernel together (``memory.segments``).
+    On a CPU a compiled kernel takes resets as they come (``lstm_lanes``). Without resets, and with few for few streams,
+    torch's kernel is called once a stretch between two of them; it is also what stands in where nothing compiled can be
+    had, and many resets are left to ``lstm_scan`` then. On an accelerator, and where there are gaps, resets and gaps
+    cut the block into segments that do not depend on each other; sorted and packed they go through torch's kernel
+    together (``memory.segments``).
     """
 
     clock_period = 1
@@ -190,8 +191,8 @@ class FusedLstm(nn.LSTM):
         if is_valid is None:
             plain, cuts = self._is_plain(x), [] if steps == 1 else self._cuts(is_first)
             few = len(cuts) <= (steps / 6 + 3 if x.is_cpu else 0)  # measured: T = 16 .. 128, B = 4 .. 32
-            half = few and batch <= HALF_EMPTY
-            if lstm_lanes is not None and plain and not half and lstm_lanes.serves(x, self.hidden_size):
+            smooth = not cuts or (few and batch <= HALF_EMPTY)
+            if lstm_lanes is not None and plain and not smooth and lstm_lanes.serves(x, self.hidden_size):
                 return self._scan(x, state, is_first, lstm_lanes.LstmLanes)
             if few:
                 return self._stretched(x, state, is_first, [0, *cuts, steps])

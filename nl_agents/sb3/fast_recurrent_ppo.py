@@ -128,9 +128,9 @@ class FastRecurrentPPO(RecurrentPPO):
         self.collector = Collector(self.policy, self.n_envs)
 
     def memory_state(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """The live memory as ``predict(obs, state=...)`` takes it: the actor's (h, c), one row a stream."""
+        """A copy of the live memory as ``predict(obs, state=...)`` takes it: the actor's (h, c), one row a stream."""
         hidden, cell = self.policy.lstm_actor.to_host(self.collector.memory.pi)
-        return hidden.cpu().numpy(), cell.cpu().numpy()
+        return hidden.cpu().numpy().copy(), cell.cpu().numpy().copy()
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
         """Fills the rollout; False if a callback ended it."""
@@ -151,7 +151,7 @@ class FastRecurrentPPO(RecurrentPPO):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self._learnt = list(self.policy.parameters())
-        books: dict[str, list[Tensor]] = {}
+        books: dict[str, list[Any]] = {}
         for epoch in range(self.n_epochs):
             if hasattr(self.policy.optimizer, "observe_fresh"):  # a deep optimizer learns from first epochs only
                 self.policy.optimizer.observe_fresh = epoch == 0
@@ -164,7 +164,7 @@ class FastRecurrentPPO(RecurrentPPO):
                 break
         self._log(books)
 
-    def _update(self, batch: ChunkBatch, books: dict[str, list[Tensor]]) -> bool:
+    def _update(self, batch: ChunkBatch, books: dict[str, list[Any]]) -> bool:
         """One optimizer step; returns False where the KL from the acting policy asks to stop."""
         rows: Tensor | slice = slice(None) if batch.trains is None else batch.trains
         count = len(batch.returns) if batch.trains is None else int(batch.trains.sum())
@@ -192,7 +192,7 @@ class FastRecurrentPPO(RecurrentPPO):
         entropies: Tensor | None,
         rows: Tensor | slice,
         count: int,
-    ) -> tuple[dict[str, Tensor], Roots]:
+    ) -> tuple[dict[str, Any], Roots]:
         """What ``ppo_kernel`` computes, in torch: of the rows that train."""
         advantages = batch.advantages[rows]
         if self.normalize_advantage and count > 1:
@@ -216,7 +216,7 @@ class FastRecurrentPPO(RecurrentPPO):
 
     def _quick_losses(
         self, batch: ChunkBatch, values: Tensor, log_probs: Tensor, entropies: Tensor
-    ) -> tuple[dict[str, Tensor], Roots]:
+    ) -> tuple[dict[str, Any], Roots]:
         """The same in one compiled call, with the gradients of what the policy says."""
         said = (values, log_probs, entropies)
         given = [part.detach().contiguous().numpy() for part in (*said, *batch[2:6])]
@@ -227,28 +227,30 @@ class FastRecurrentPPO(RecurrentPPO):
         into = (grad.numpy() for grad in grads)
         assert ppo_kernel is not None
         found = ppo_kernel.losses(*given, trains, clip, bound, weights, self.normalize_advantage, *into)
-        return dict(zip(FIGURES, torch.from_numpy(found), strict=True)), (said, grads)
+        return dict(zip(FIGURES, found.tolist(), strict=True)), (said, grads)
 
     def _step(self, ends: Sequence[Tensor], grads: Sequence[Tensor] | None) -> None:
         """Goes back from ``ends`` and steps the optimizer, unless a gradient is not finite."""
         for parameter in self._learnt:
             parameter.grad = None
         torch.autograd.backward(ends, grads)
-        norm = torch.nn.utils.clip_grad_norm_(self._learnt, self.max_grad_norm, foreach=True)
+        found = [parameter.grad for parameter in self._learnt if parameter.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(found)))
         if not bool(torch.isfinite(norm)):
             self.refused_steps += 1
             return
+        torch._foreach_mul_(found, (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
         self.policy.optimizer.step()
 
     def _now(self, schedule: Any) -> float:
         """A schedule's value at the current progress."""
         return float(schedule(self._current_progress_remaining))
 
-    def _log(self, books: dict[str, list[Tensor]]) -> None:
+    def _log(self, books: dict[str, list[Any]]) -> None:
         lived = slice(self.n_steps)
         buffer = self.rollout_buffer
         values, returns = (block[lived].flatten().cpu().numpy() for block in (buffer.values, buffer.returns))
-        means = {name: float(torch.stack(figures).mean()) for name, figures in books.items() if figures}
+        means = {name: float(np.mean([float(one) for one in figures])) for name, figures in books.items() if figures}
         keys = {
             "entropy": "train/entropy_loss",
             "policy": "train/policy_gradient_loss",

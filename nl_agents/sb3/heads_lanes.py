@@ -31,15 +31,19 @@ def _run(block: Tensor, layers: tuple[Tensor, ...], kind: int) -> list[Tensor]:
     return blocks
 
 
-def _back(grad: Tensor, blocks: list[Tensor], layers: tuple[Tensor, ...], kind: int) -> tuple[Tensor, list[Tensor]]:
-    """The gradient of the first block, and those of the layers."""
+def _back(
+    grad: Tensor, blocks: list[Tensor], layers: tuple[Tensor, ...], kind: int, whole: bool
+) -> tuple[Tensor | None, list[Tensor]]:
+    """The gradient of the first block (None unless ``whole``), turned over, and those of the layers."""
     found: list[Tensor] = []
     for index in range(len(blocks) - 2, -1, -1):
         found = [grad @ blocks[index].t(), grad.sum(1), *found]
+        if not (index or whole):
+            return None, found
         grad = layers[2 * index].t() @ grad
         if index:
             act_kernel.unbend(grad.numpy(), blocks[index].numpy(), kind)
-    return grad, found
+    return grad.t(), found
 
 
 class Heads(torch.autograd.Function):
@@ -76,9 +80,10 @@ class Heads(torch.autograd.Function):
         to_logits = torch.empty_like(chances)
         figures = (part.numpy() for part in (chances, taken, entropies, to_log_prob, to_entropy, to_logits))
         act_kernel.judge_adjoint(*figures)
-        to_pi, of_actor = _back(to_logits, [*said, to_logits], layers[:actor], mine)
-        to_vf, of_critic = _back(to_value.unsqueeze(0), [*valued, to_logits], layers[actor:], theirs)
-        return to_pi.t(), to_vf.t(), None, None, None, *of_actor, *of_critic
+        needs_pi, needs_vf, *_ = ctx.needs_input_grad
+        to_pi, of_actor = _back(to_logits, [*said, to_logits], layers[:actor], mine, needs_pi)
+        to_vf, of_critic = _back(to_value.unsqueeze(0), [*valued, to_logits], layers[actor:], theirs, needs_vf)
+        return to_pi, to_vf, None, None, None, *of_actor, *of_critic
 
 
 def judge(policy: MemoryActorCritic, latent_pi: Tensor, latent_vf: Tensor, actions: Tensor) -> tuple[Tensor, ...]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
@@ -61,6 +61,7 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
     def __init__(self, *spaces_and_schedule: Any, **options: Any) -> None:
         super().__init__(*spaces_and_schedule, **options)
         self.head_views: KeptViews[Any] = KeptViews()  # of the parameters, for who acts
+        self.sees_vectors = self._sees_vectors()
 
     def _install(self, make_cell: Callable[[], Cell], lr_schedule: Schedule) -> None:
         """Puts cells where the host's constructor has put LSTMs, and builds the optimizer anew around them."""
@@ -207,7 +208,16 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
         values = self.value_net(self.mlp_extractor.forward_critic(latent_vf)).flatten()
         return values, distribution.log_prob(actions), distribution.entropy()
 
+    def _sees_vectors(self) -> bool:
+        """Whether features are the observation as it is: SB3's FlattenExtractor on a vector, as nobody changed it."""
+        extractor, space = getattr(self, "features_extractor", None), self.observation_space
+        plain = type(extractor) is FlattenExtractor and self.share_features_extractor
+        own = type(self).extract_features is RecurrentActorCriticPolicy.extract_features
+        return plain and own and isinstance(space, spaces.Box) and len(space.shape) == 1
+
     def _both_features(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
+        if isinstance(obs, Tensor) and self.sees_vectors and obs.dtype == torch.float32:
+            return obs, obs
         features = self.extract_features(obs)
         return features if isinstance(features, tuple) else (features, features)
 

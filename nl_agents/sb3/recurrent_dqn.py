@@ -135,16 +135,9 @@ class RecurrentDQN(DQN):
         actions = np.where(np.random.rand(n_envs) < rate, drawn, greedy)
         return actions, actions
 
-    def _store_transition(
-        self,
-        replay_buffer: Any,
-        buffer_action: NDArray[Any],
-        new_obs: Any,
-        reward: NDArray[Any],
-        dones: NDArray[np.bool_],
-        infos: list[dict[str, Any]],
-    ) -> None:
-        """Adds the step to the replay, as it was before normalisation."""
+    def _store_transition(self, replay_buffer: Any, buffer_action: Any, new_obs: Any, *rest: Any) -> None:
+        """Adds the step to the replay, as it was before normalisation; ``rest`` are rewards, ends and infos."""
+        reward, ended, infos = rest
         normaliser = self._vec_normalize_env
         seen: Any = self._last_original_obs if normaliser is not None else self._last_obs
         paid = normaliser.get_original_reward() if normaliser is not None else reward
@@ -154,9 +147,9 @@ class RecurrentDQN(DQN):
         cut = np.array([bool(info.get("TimeLimit.truncated")) for info in infos])
         first = np.asarray(self._last_episode_starts, np.bool_)
         replay_buffer.put(
-            seen, buffer_action, np.where(good, paid, 0.0), dones & ~cut, first, self._fine & good, self._stored
+            seen, buffer_action, np.where(good, paid, 0.0), ended & ~cut, first, self._fine & good, self._stored
         )
-        self._last_episode_starts = dones | (first & ~self._fine)
+        self._last_episode_starts = ended | (first & ~self._fine)
         self._last_obs = new_obs
         if normaliser is not None:
             self._last_original_obs = normaliser.get_original_obs()

@@ -231,6 +231,18 @@ def test_what_is_not_finite_is_refused_and_counted(what: str, at: int, truncates
         assert (model.collector.nonfinite > 0) == expected
 
 
+@pytest.mark.parametrize("policy", ["HopePolicy", "MlpLstmPolicy"])
+def test_a_memory_that_was_handed_out_stays_as_it_was(policy: str) -> None:
+    """Acting changes the live memory where it lies."""
+    model = FastRecurrentPPO(policy, make_vec_env(Toy, 2), **SHORT, policy_kwargs={"lstm_hidden_size": 16}).learn(16)
+    handed, packed = model.memory_state(), model.collector.packed()
+    kept = [part.copy() for part in handed]
+    before = packed.clone()
+    model.learn(32, reset_num_timesteps=False)
+    assert all(np.array_equal(one, other) for one, other in zip(handed, kept, strict=True))
+    assert torch.equal(packed, before) and not torch.equal(model.collector.packed(), before)
+
+
 def test_a_gradient_that_is_not_finite_is_refused() -> None:
     model = FastRecurrentPPO("HopePolicy", Toy(), **SHORT, policy_kwargs=POLICY_KWARGS["gru"])
     before = weights(model)

@@ -1,0 +1,49 @@
+"""Draws the record of ``benchmarks/sb3_speed.py``."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+STOCK, FUSED = "stock RecurrentPPO, LSTM", "fused RecurrentPPO, LSTM"
+CRITICS = {
+    "a memory each": "Actor and critic with a memory each (RecurrentPPO's default)",
+    "one memory": "The critic reads the actor's memory (`shared_lstm=True, enable_critic_lstm=False`)",
+}
+
+
+def speed_table(record: Mapping[str, Any]) -> str:
+    """One table a critic variant, then where it was measured; ratios are medians over rounds."""
+    options, parts = record["options"], []
+    steps = options["n_steps"] * options["envs"]
+    updates = steps // options["batch_size"] * options["n_epochs"]
+    for critic, rows in groupby(record["rows"], lambda row: row["critic"]):
+        windows = {row["name"]: row["windows"] for row in rows}
+        parts.append(f"{CRITICS[critic]}; {updates} optimizer steps for every {steps:,} env steps, in every row.")
+        lines = ["| contestant | env steps/s: median [lowest–highest] | × stock | × fused | the same by CPU seconds |"]
+        lines += ["|---|---:|---:|---:|---:|", *(_row(name, windows) for name in windows)]
+        parts.append("\n".join(lines))
+    machine, versions = record["machine"], record["versions"]
+    stack = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "stable-baselines3"))
+    changed = " with uncommitted changes" if record["uncommitted_changes"] else ""
+    parts.append(
+        f"{options['envs']} streams of `cartpole-flip` by `to_sb3` (one native vector environment, the same for all), "
+        f"width {options['width']}, minibatches of {options['batch_size']}, {options['n_epochs']} epochs, "
+        f"{options['windows']} rounds after {options['warm_steps']:,} steps of learning. {machine['cpu']}, "
+        f"{machine['cores']} cores, 1 thread each; {stack}; commit {record['commit'][:10]}{changed}."
+    )
+    return "\n\n".join(parts)
+
+
+def _row(name: str, windows: Mapping[str, list[list[float]]]) -> str:
+    """One contestant; ``windows`` are (env steps a second, env steps a CPU second)."""
+    clock = [window[0] for window in windows[name]]
+    cells = [name, f"{statistics.median(clock):,.0f} [{min(clock):,.0f}–{max(clock):,.0f}]"]
+    by_cpu = []
+    for other in (STOCK, FUSED):
+        both = list(zip(windows[name], windows[other], strict=True))
+        cells.append(f"{statistics.median(one[0] / base[0] for one, base in both):.2f}")
+        by_cpu.append(f"{statistics.median(one[1] / base[1] for one, base in both):.2f}")
+    return f"| {' | '.join([*cells, ', '.join(by_cpu)])} |"
