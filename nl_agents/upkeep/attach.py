@@ -31,7 +31,7 @@ def attach(optimizer: Optimizer, parts: Iterable[Upkeep]) -> Callable[[], None]:
             with torch.enable_grad():
                 penalty = part.penalty()
             if penalty is not None and penalty.requires_grad:
-                penalty.backward()  # type: ignore[no-untyped-call]
+                penalty.backward()
 
     def after(_: Optimizer, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         for part in kept:
