@@ -1,8 +1,8 @@
 """minigrid-memory-switch: MiniGrid's Memory maze, in which now the like, now the other object is the right one.
 
 In ``quick`` and ``demo`` episodes begin in the first room, with the object in sight; in ``paper``, as in MiniGrid,
-anywhere in the corridor, so that one has to go back for a look that pays nothing by itself. Plain recurrent PPO does
-not learn the latter in 300,000 steps.
+anywhere in the corridor, so that one has to go back for a look that pays nothing by itself. **Not solved yet:** plain
+recurrent PPO stays at chance in both within a block and far beyond it (docs/envs/minigrid-memory-switch.md).
 
 What shifts: the rule. ``match``: the episode pays at the object of the kind that lay in the first room, as in MiniGrid;
 ``other``: at the object of the other kind. When: every 150 000 env steps over all streams, each stream with its next
