@@ -58,4 +58,5 @@ SUITE = Suite(
             num_envs=1,
         ),
     },
+    recommended={"ppo.entropy": 0.1},  # for every agent: with .01 one expert of three does not even find one goal
 )

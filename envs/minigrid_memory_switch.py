@@ -1,5 +1,9 @@
 """minigrid-memory-switch: MiniGrid's Memory maze, in which now the like, now the other object is the right one.
 
+In ``quick`` and ``demo`` episodes begin in the first room, with the object in sight; in ``paper``, as in MiniGrid,
+anywhere in the corridor, so that one has to go back for a look that pays nothing by itself. **Not solved yet:** plain
+recurrent PPO stays at chance in both within a block and far beyond it (docs/envs/minigrid-memory-switch.md).
+
 What shifts: the rule. ``match``: the episode pays at the object of the kind that lay in the first room, as in MiniGrid;
 ``other``: at the object of the other kind. When: every 150 000 env steps over all streams, each stream with its next
 episode. What the agent is told: nothing; the mazes look the same under both rules and only rewards tell. So it needs
@@ -13,6 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 from nl_agents.envs.minigrid_view import MinigridView
 from nl_agents.tasks import Blocks, Preset, Suite, Task
@@ -20,6 +25,7 @@ from nl_agents.tasks.python_backend import PythonBackend
 
 SIZES = ("S7", "S11")
 TASKS = tuple(f"{size}-{rule}" for size in SIZES for rule in ("match", "other"))
+SEEN = ("S7-seen-match", "S7-seen-other")  # the object is in sight at the start
 EVERY = 150_000  # env steps over all streams
 
 
@@ -34,22 +40,35 @@ class OtherRule(gym.Wrapper[Any, Any, Any, Any]):
         return begun
 
 
-def make_memory(size: str, rule: str) -> MinigridView:
-    """Builds one maze: ``S7`` or ``S11``, ``match`` or ``other``."""
+class InFirstRoom(gym.Wrapper[Any, Any, Any, Any]):
+    """MiniGrid's Memory env with the agent beside the object when an episode begins, looking along the corridor."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begins an episode in the first room."""
+        self.env.reset(seed=seed, options=options)
+        world: Any = self.env.unwrapped
+        world.agent_pos, world.agent_dir = np.array((1, world.height // 2)), 0
+        return world.gen_obs(), {}
+
+
+def make_memory(size: str, rule: str, seen: bool = False) -> MinigridView:
+    """Builds one maze: ``S7`` or ``S11``, ``match`` or ``other``, perhaps beginning in the first room."""
     import minigrid  # noqa: F401 (registers the ids)
 
     world = gym.make(f"MiniGrid-Memory{size}-v0", disable_env_checker=True).unwrapped
-    return MinigridView(OtherRule(world) if rule == "other" else world)
+    maze = OtherRule(world) if rule == "other" else world
+    return MinigridView(InFirstRoom(maze) if seen else maze)
 
 
 def make_backend(tasks: tuple[str, ...], num_envs: int, backend: str) -> PythonBackend:
     """Builds the Python envs; they are the only backend."""
     if backend not in ("auto", "python"):
         raise ValueError(f"minigrid-memory-switch runs on Python MiniGrid only, got backend={backend!r}; use 'auto'")
-    parts = [(name, *name.split("-")) for name in tasks]
-    return PythonBackend(
-        [Task(name, make_memory, {"size": size, "rule": rule}) for name, size, rule in parts], num_envs
-    )
+    made = []
+    for name in tasks:
+        size, *seen, rule = name.split("-")
+        made.append(Task(name, make_memory, {"size": size, "rule": rule, "seen": bool(seen)}))
+    return PythonBackend(made, num_envs)
 
 
 def _preset(doc: str, tasks: tuple[str, ...], each: int, visits: tuple[int, ...]) -> Preset:
@@ -59,13 +78,13 @@ def _preset(doc: str, tasks: tuple[str, ...], each: int, visits: tuple[int, ...]
 SUITE = Suite(
     name="minigrid-memory-switch",
     doc="Memory mazes whose rule turns unannounced: memory within and across episodes together",
-    tasks=TASKS,
+    tasks=(*SEEN, *TASKS),
     switch="next-reset",
     default_preset="quick",
     make_backend=make_backend,
     presets={
-        "quick": _preset("MemoryS7, each rule twice", TASKS[:2], EVERY, (0, 1, 0, 1)),
-        "demo": _preset("a demonstration for a few minutes, too short to judge", TASKS[:2], 15_000, (0, 1)),
+        "quick": _preset("MemoryS7 from the first room, each rule twice", SEEN, EVERY, (0, 1, 0, 1)),
+        "demo": _preset("a demonstration for a few minutes, too short to judge", SEEN, 15_000, (0, 1)),
         "paper": _preset("MemoryS7, then MemoryS11, each rule twice", TASKS, EVERY, (0, 1, 0, 1, 2, 3, 2, 3)),
     },
 )

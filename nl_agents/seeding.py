@@ -44,8 +44,8 @@ def hash_uniform(keys: npt.NDArray[np.uint64], draws: npt.NDArray[np.uint64]) ->
 
 def hash_bits(keys: npt.NDArray[np.uint64], draws: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Returns the 64 bits that belong to each (key, draw); see ``hash_uniform``."""
-    counter = keys + draws * _GOLDEN
-    mixed = (counter ^ (counter >> np.uint64(30))) * _MIX_1
+    counter: npt.NDArray[np.uint64] = keys + draws * _GOLDEN
+    mixed: npt.NDArray[np.uint64] = (counter ^ (counter >> np.uint64(30))) * _MIX_1
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
     bits: npt.NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(31))
     return bits

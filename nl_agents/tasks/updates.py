@@ -19,7 +19,7 @@ class FromUpdates(Drift):
 
     There a parameter that changes is ``UpdateFn(Scheduler)``: called with the parameter and the time it returns the new
     parameter, whether it changed, and by how much; time begins anew with every episode. Here a tick is ``every`` units
-    of the drift's time, and ``Attribute("gravity", FromUpdates(...), time="steps")`` counts those within an episode.
+    of the drift's time, and ``Attribute("gravity", FromUpdates(...), time="within-episode")`` counts those within one.
 
     Args:
         update: called as ``update(value, tick)`` with tick = 1, 2, ...; returns the new value or a tuple that begins

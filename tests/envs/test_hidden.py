@@ -19,6 +19,7 @@ PAIRS = [
     ("control-drift", "acrobot-sine", "acrobot-abrupt"),
     ("control-drift", "pendulum-ou", "pendulum-linear"),
     ("minigrid-goal-reversal", "left-pays", "right-pays"),
+    ("minigrid-memory-switch", "S7-seen-match", "S7-seen-other"),
     ("minigrid-memory-switch", "S7-match", "S7-other"),
 ]
 SHIFTED = [("control-obs-shift", "cartpole-1", "cartpole-2"), ("permute-long", "order-000", "order-001")]

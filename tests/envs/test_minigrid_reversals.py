@@ -72,6 +72,18 @@ def test_the_other_rule_pays_at_the_other_object(size: str) -> None:
             assert terminated and (reward > 0) == pays
 
 
+@pytest.mark.parametrize("rule", ["match", "other"])
+def test_from_the_first_room_the_object_is_in_sight(rule: str) -> None:
+    maze, kinds = make_memory("S7", rule, seen=True), set()
+    for seed in range(12):
+        shown, _ = maze.reset(seed=seed)
+        world = maze.unwrapped
+        kind = world.grid.get(1, world.height // 2 - 1).type
+        kinds.add(kind)
+        assert {"key": 5, "ball": 6}[kind] in shown["image"][..., 0]
+    assert kinds == {"key", "ball"}
+
+
 @pytest.mark.parametrize("name", ["minigrid-goal-reversal", "minigrid-memory-switch"])
 def test_there_is_one_backend(name: str) -> None:
     with pytest.raises(ValueError, match="Python MiniGrid only, got backend='envpool'; use 'auto'"):
