@@ -5,6 +5,8 @@ import csv
 import re
 from pathlib import Path
 
+import pytest
+
 from nl_agents.evaluation import lifelong_metrics
 from nl_agents.training.logging import recorded_keys, undocumented_keys
 from tests.evaluation.lives import LEVELS, simulated_life
@@ -22,7 +24,22 @@ SOURCES = [
 def test_every_key_that_is_recorded_is_explained() -> None:
     keys = {key for path in SOURCES for key in recorded_keys(path.read_text("utf-8"))}
     assert "rollout/return_mean" in keys
-    assert undocumented_keys(keys, METRICS + "`optimizer/<name>` `upkeep/<key>`") == []  # names: the next tests
+    names = "`optimizer/<name>` `upkeep/<key>`"  # what these stand for: the tests below
+    assert undocumented_keys(keys, METRICS + names) == []
+
+
+@pytest.mark.parametrize("name", ["redo", "continual-backprop", "l2-init", "ewc", "permanent-transient", "trac"])
+def test_what_upkeep_records_is_explained(name: str) -> None:
+    from nl_agents import agents, envs
+
+    config = agents.config(name)
+    config.ppo.num_steps, config.memory.width = 32, 16
+    env = envs.make_sequence("cartpole-flip", num_envs=4, seed=0, info="notified")
+    agent = agents.make(name, env, device="cpu", config=config).learn(128)
+    keys = [f"upkeep/{key}" for part in agent.learner.upkeep for key in part.metrics()]
+    keys += [f"optimizer/{key}" for key in agent.optimizer.statistics() if key != "refused_steps"]
+    assert keys or name == "l2-init"
+    assert undocumented_keys(keys, METRICS) == []
 
 
 def test_every_column_of_a_real_life_is_explained(tmp_path: Path) -> None:
