@@ -163,11 +163,8 @@ def joined(options: Options, rows: list[Row], record: Mapping[str, Any]) -> tupl
     new = {Size(row.streams, row.width) for row in rows}
     kept = [row for row in (Row(**each) for each in record["rows"]) if Size(row.streams, row.width) not in new]
     rows = sorted([*kept, *rows], key=lambda row: (row.width, row.streams))
-    sizes = {
-        "streams": tuple(sorted({row.streams for row in rows})),
-        "widths": tuple(sorted({row.width for row in rows})),
-    }
-    return replace(options, **sizes), rows
+    streams, widths = {row.streams for row in rows}, {row.width for row in rows}
+    return replace(options, streams=tuple(sorted(streams)), widths=tuple(sorted(widths))), rows
 
 
 def main(options: Options) -> None:

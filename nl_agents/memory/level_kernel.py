@@ -190,13 +190,15 @@ def _live_again(
 @compiled
 def _most_pieces(resets: Array, period: int) -> int:
     """At least as many pieces as any stream has."""
-    most, (steps, batch) = 0, resets.shape
+    most: int = 0
+    (steps, batch) = resets.shape
     for b in range(batch):
         count = 0
         for t in range(steps):
             count += 1 if resets[t, b] else 0
         most = max(most, count)
-    return int(most + steps // period + 2)
+    pieces: int = most + steps // period + 2
+    return pieces
 
 
 @compiled
