@@ -3,9 +3,9 @@
     python -m benchmarks.needle_drift
     python -m benchmarks.needle_drift --quick          # a smoke test
 
-Hope is trained as in the table of ``benchmarks.memory`` (up to 100 distractors, rate .01) and then asked at 10,000, once
-as it is and once for each intervention: after every 64 steps some rows of its matrices (all heads) are put back as they
-stood after the first 64; or the longest time constant is 10⁹; or the act-time level does not write. Writes
+Hope is trained as in the table of ``benchmarks.memory`` (up to 100 distractors, rate .01) and then asked at 10,000,
+once as it is and once for each intervention: after every 64 steps some rows of its matrices (all heads) are put back as
+they stood after the first 64; or the longest time constant is 10⁹; or the act-time level does not write. Writes
 benchmarks/results/needle_drift.json.
 """
 

@@ -1,4 +1,4 @@
-"""The benchmark of the needle's drift: what is put back is what stood there; a quick run."""
+"""The benchmark of the needle's drift: the same answers twice, Hope only, a quick run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from benchmarks.needle_drift import Options, ask, main, trained
 
 
-def test_everything_put_back_is_a_memory_that_has_seen_nothing_since() -> None:
-    options = Options(updates=0, span=640, streams=8)
+def test_asking_changes_nothing_and_only_hope_is_taken() -> None:
+    options = Options(updates=0, span=200, streams=4)
     reader = trained(options, 0)
-    whole = ask(reader, options, 0, slice(None))
-    assert 0.0 <= whole <= 1.0 and ask(reader, options, 0) == ask(reader, options, 0)
+    first = ask(reader, options, 0)
+    ask(reader, options, 0, slice(None))
+    assert ask(reader, options, 0) == first
     with pytest.raises(SystemExit, match="expected a Hope core"):
         trained(replace(options, core="lstm"), 0)
 
