@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import env_speed, references, soak, trac_control
+from benchmarks import references, soak, trac_control
 from nl_agents import envs
 
 
@@ -50,12 +50,6 @@ def test_a_measurement_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert set(references.PLANS) <= set(envs.SUITES)
     for name, plan in references.PLANS.items():
         assert {plan.like(task) for task in envs.SUITES[name].tasks} <= set(envs.SUITES[name].tasks)
-
-
-def test_the_speed_table_has_its_rows() -> None:
-    options = env_speed.Options(streams=(4,), suites=("control-drift",), rounds=1, window_seconds=0.001)
-    table = env_speed.main(options)
-    assert all(f"control-drift × 4: {what}" in table for what in ("bare", "shifts", "sequence"))
 
 
 def test_a_short_soak(monkeypatch: pytest.MonkeyPatch) -> None:
