@@ -49,6 +49,8 @@ PLANS: dict[str, Plan] = {
     "noisy-recall": Plan(2, 16, (16, 32, 64)),
     "selective-copy": Plan(8, 64, (64, 256, 1024)),
     "repeat-previous": Plan(8, 64, (64, 256, 1024)),
+    "count-recall": Plan(8, 64, (64, 256, 1024)),
+    "autoencode": Plan(2, 16, (16, 32, 64)),
     "needle": Plan(1, 100, (100, 1000, 10_000, 100_000)),
     "needle-across-episodes": Plan(1, 100, (100, 1000, 10_000, 100_000)),
 }

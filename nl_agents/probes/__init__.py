@@ -9,6 +9,8 @@ Probes are NumPy alone: they know no core, no trainer and no environment. ``benc
 from __future__ import annotations
 
 from nl_agents.probes.aa_star import AaStar as AaStar
+from nl_agents.probes.autoencode import Autoencode as Autoencode
+from nl_agents.probes.count_recall import CountRecall as CountRecall
 from nl_agents.probes.needle import Needle as Needle
 from nl_agents.probes.parity import Parity as Parity
 from nl_agents.probes.probe import Batch as Batch

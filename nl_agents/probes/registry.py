@@ -9,6 +9,8 @@ from typing import Any
 
 from nl_agents.errors import ConfigError, UnknownNameError
 from nl_agents.probes.aa_star import AaStar
+from nl_agents.probes.autoencode import Autoencode
+from nl_agents.probes.count_recall import CountRecall
 from nl_agents.probes.needle import Needle
 from nl_agents.probes.parity import Parity
 from nl_agents.probes.probe import Probe
@@ -23,6 +25,8 @@ PROBES: dict[str, Callable[..., Probe]] = {
     "noisy-recall": partial(Recall, noise=2),
     "selective-copy": SelectiveCopy,
     "repeat-previous": RepeatPrevious,
+    "count-recall": CountRecall,
+    "autoencode": Autoencode,
     "needle": Needle,
     "needle-across-episodes": partial(Needle, across_episodes=True),
 }

@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from nl_agents.probes import AaStar, Batch, Needle, Parity, Probe, Recall, RepeatPrevious, SelectiveCopy
+from nl_agents.probes import (
+    AaStar,
+    Autoencode,
+    Batch,
+    CountRecall,
+    Needle,
+    Parity,
+    Probe,
+    Recall,
+    RepeatPrevious,
+    SelectiveCopy,
+)
 
 Answers = Iterator[int | None]
 
@@ -55,6 +66,21 @@ def read_repeat_previous(rows: list[list[float]], lag: int) -> Answers:
         yield seen[-1 - lag] if len(seen) > lag else None
 
 
+def read_count_recall(rows: list[list[float]], symbols: int) -> Answers:
+    seen: list[int] = []
+    for row in rows:
+        seen.append(row.index(1.0))
+        yield seen.count(seen[-1] - symbols - 1) if seen[-1] > symbols else None
+
+
+def read_autoencode(rows: list[list[float]], symbols: int) -> Answers:
+    stack: list[int] = []
+    for row in rows:
+        code = row.index(1.0)
+        stack += [code] if code < symbols else []
+        yield stack.pop() if code == symbols else None
+
+
 def reader(probe: Probe, span: int) -> Callable[[list[list[float]]], Answers]:
     """The judge of a probe."""
     if isinstance(probe, Parity):
@@ -65,6 +91,10 @@ def reader(probe: Probe, span: int) -> Callable[[list[list[float]]], Answers]:
         return lambda rows: read_pairs(rows, probe.keys, probe.values)
     if isinstance(probe, SelectiveCopy):
         return lambda rows: read_selective_copy(rows, probe.symbols)
+    if isinstance(probe, CountRecall):
+        return lambda rows: read_count_recall(rows, probe.symbols)
+    if isinstance(probe, Autoencode):
+        return lambda rows: read_autoencode(rows, probe.symbols)
     assert isinstance(probe, RepeatPrevious), f"no judge for {type(probe).__name__}: write one"
     return lambda rows: read_repeat_previous(rows, probe.lag)
 

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from nl_agents.errors import ConfigError, UnknownNameError
-from nl_agents.probes import PROBES, AaStar, Batch, Needle, Recall, RepeatPrevious, SelectiveCopy, make_probe
+from nl_agents.probes import (
+    PROBES,
+    AaStar,
+    Autoencode,
+    Batch,
+    CountRecall,
+    Needle,
+    Probe,
+    Recall,
+    RepeatPrevious,
+    SelectiveCopy,
+    make_probe,
+)
 from nl_agents.probes.probe import join
 from tests.probes import oracle
 
@@ -66,10 +78,18 @@ def test_without_memory_chance_is_all_there_is(name: str) -> None:
 
 @pytest.mark.parametrize(
     "probe",
-    [Needle(pairs=3), Needle(True, pairs=3), Recall(keys=7, values=3, noise=1), SelectiveCopy(3, 2), RepeatPrevious(2)],
+    [
+        Needle(pairs=3),
+        Needle(True, pairs=3),
+        Recall(keys=7, values=3, noise=1),
+        SelectiveCopy(3, 2),
+        RepeatPrevious(2),
+        CountRecall(3, 2),
+        Autoencode(6),
+    ],
     ids=lambda probe: type(probe).__name__,
 )
-def test_other_sizes_are_right_too(probe: Needle | Recall | SelectiveCopy | RepeatPrevious) -> None:
+def test_other_sizes_are_right_too(probe: Probe) -> None:
     batch = probe.batch(np.random.default_rng(0), 50, 5)
     targets, mask = oracle.judged(probe, batch, 5)
     np.testing.assert_array_equal(batch.mask, mask)
