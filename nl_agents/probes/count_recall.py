@@ -36,9 +36,7 @@ class CountRecall(Probe):
         self.check(streams, span)
         shown = span + self.most * self.symbols
         counts = rng.integers(self.most + 1, size=(self.symbols, streams))
-        each, number = np.divmod(
-            np.arange(self.most * self.symbols), self.most
-        )  # symbol, how-manieth
+        each, number = np.divmod(np.arange(self.most * self.symbols), self.most)  # symbol, how-manieth
         symbols = np.where(number[:, None] < counts[each], each[:, None], self.symbols)  # [M S, B], blank = symbols
         column = np.arange(streams)
         symbols = symbols[shuffled(rng, len(symbols), streams), column]
