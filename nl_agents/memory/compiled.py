@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nl_agents.memory import delta_adjoint, delta_kernel, level_kernel
+from nl_agents.memory.threads import divided
 from nl_agents.memory.tiles import whole_rows
 
 
@@ -52,7 +53,8 @@ def act_memory(
         _memory_numbers(step_limit, mixed, *weights),
         np.empty((*delta.shape[:2], 0, *delta.shape[2:]), memories[0].dtype),
     )
-    delta_kernel.run(*numbers, clears, *memories, *when, *clock, out.numpy(), *memories, kept)
+    given = (*numbers, clears, *memories, *when, *clock, out.numpy(), *memories, kept)
+    delta_kernel.run(*given, (0, delta.shape[1]))
     return out, delta, anchor
 
 
@@ -118,7 +120,8 @@ class CompiledMemory(torch.autograd.Function):
         written = (after[0].detach().numpy(), after[1].detach().numpy())
         chunks = (phase + steps) // period - phase // period
         kept = np.empty((*delta.shape[:2], chunks, *delta.shape[2:]), written[0].dtype)
-        delta_kernel.run(*numbers, flags[0], *before, *flags[1:], period, phase, out.detach().numpy(), *written, kept)
+        arrays = (flags[0], *before, *flags[1:], period, phase, out.detach().numpy(), *written, kept)
+        divided(lambda some: delta_kernel.run(*numbers, *arrays, some), heads, steps * batch * heads)
         ctx.save_for_backward(mixed, bias, delta, anchor)
         ctx.kept = (numbers, flags, before, (period, phase), kept)
         return out, mixed[:, :, 2].clone(), *after
@@ -136,21 +139,11 @@ class CompiledMemory(torch.autograd.Function):
         grad_mixed, grad_bias = torch.empty_like(mixed), torch.zeros_like(bias)
         grad_mixed[:, :, 2] = grad_gate
         grad_base, grad_rate = np.empty_like(numbers[2]), np.zeros_like(numbers[4])
-        delta_adjoint.run_adjoint(
-            *numbers,
-            flags[0],
-            *before,
-            *flags[1:],
-            *clock,
-            kept,
-            grad_out.contiguous().numpy(),
-            grad_delta.numpy(),
-            grad_anchor.numpy(),
-            grad_mixed.numpy(),
-            grad_base,
-            grad_bias.numpy(),
-            grad_rate,
-        )
+        grads = (grad_out.contiguous(), grad_delta, grad_anchor, grad_mixed)
+        arrays = (flags[0], *before, *flags[1:], *clock, kept, *(grad.numpy() for grad in grads), grad_base)
+        arrays += (grad_bias.numpy(), grad_rate)
+        heads, work = len(grad_base), grad_out.numel() // grad_out.shape[-1]
+        divided(lambda some: delta_adjoint.run_adjoint(*numbers, *arrays, some), heads, work)
         grad_memory = torch.from_numpy(np.ascontiguousarray(grad_base.transpose(0, 2, 1)))
         grad_tau = torch.from_numpy(-grad_rate * numbers[4])
         return (grad_mixed, grad_memory, None, grad_bias, grad_tau, grad_delta, grad_anchor, *(None,) * 6)

@@ -246,6 +246,7 @@ def run_adjoint(
     grad_base: Array,
     grad_bias: Array,
     grad_rate: Array,
+    some: Span,
 ) -> None:
     """Adjoint of ``delta_kernel.run``: arguments as there (``delta``, ``anchor`` before the first step, left alone).
 
@@ -266,7 +267,7 @@ def run_adjoint(
     mixed_rows = mixed.reshape(steps * batch * 3 * heads, width)
     grad_rows = grad_mixed.reshape(steps * batch * 3 * heads, width)
     base_grown = np.zeros((len(size), wide), dtype)
-    for h in range(heads):
+    for h in range(some[0], some[1]):
         base_grown[:, :] = 0.0
         gates_last(base[h], start)
         turn(start, turned[0])

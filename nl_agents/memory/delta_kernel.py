@@ -246,6 +246,7 @@ def run(
     delta_after: Array,
     anchor_after: Array,
     kept: Array,
+    some: Span,
 ) -> None:
     """Forward pass.
 
@@ -268,6 +269,7 @@ def run(
         anchor_after: [B, H, K, R], written.
         kept: [B, H, N, K, R] the deviations at the ends of the first N chunks, gates last, for the adjoint, written; N
             may be 0.
+        some: the heads to run; heads share nothing that is written, so several calls may run at once.
     """
     steps, batch, _, heads, width = mixed.shape
     rows, dtype = base.shape[2], base.dtype
@@ -278,7 +280,7 @@ def run(
     told = room(start, min(steps, period))
     q, k, gates, aim, read = told.q, told.k, told.gates, told.aim, told.read
     mixed_rows = mixed.reshape(steps * batch * 3 * heads, width)
-    for h in range(heads):
+    for h in range(some[0], some[1]):
         gates_last(base[h], start)
         for b in range(batch):
             gates_last(delta[b, h], own)

@@ -24,11 +24,11 @@ LANES = 16
 def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
     """Compiles a function at its first call; what was compiled is kept beside this file or in the user's cache folder.
 
-    Where neither can be written, every process compiles for itself.
+    Where neither can be written, every process compiles for itself. Runs without the interpreter's lock (``threads``).
     """
 
     def compiles(keep: bool) -> Callable[..., Result]:
-        return cast(Callable[..., Result], njit(cache=keep, fastmath=FAST, error_model="numpy")(function))
+        return cast(Callable[..., Result], njit(cache=keep, nogil=True, fastmath=FAST, error_model="numpy")(function))
 
     try:
         return compiles(True)
