@@ -4,10 +4,11 @@
     python -m benchmarks.memory_rl --tasks within-100 RepeatPreviousEasy --cores hope gru --seeds 0
     python -m benchmarks.memory_rl --quick                           # a smoke test of seconds, not a measurement
 
-The agent is ``recurrent-ppo`` with its core changed and nothing else: no replay, no deep optimizer, no controller, one
-learning rate for all, tuned for none. Tasks: the suite ``needle`` one task at a time, MiniGrid-MemoryS7, and POPGym's
-RepeatPrevious, CountRecall, Autoencode and Concentration where POPGym is installed (``pip install popgym``). Every run
-is kept as one small file in ``benchmarks/results/memory_rl/<task>/``; those that are there are left out.
+The agent is ``recurrent-ppo`` with its core changed and nothing else: no replay, no deep optimizer, no controller, the
+options that a suite recommends to every agent, one learning rate for all, tuned for none. Tasks: the suite ``needle``
+one task at a time, MiniGrid-MemoryS7, and POPGym's RepeatPrevious, CountRecall, Autoencode and Concentration where
+POPGym is installed (``pip install popgym``). Every run is kept as one small file in
+``benchmarks/results/memory_rl/<task>/``; those that are there are left out.
 ``python -m benchmarks.tables`` draws the table (``rl_memory``).
 """
 
@@ -88,7 +89,7 @@ def run(task: str, core: str, seed: int, steps: int) -> Record:
     torch.set_num_threads(1)
     env = make_task(task, seed)
     scope = "never" if task.startswith("across") else "episode"
-    options = {"memory.core": core, "memory.scope": scope, "optimizer.lr": RATE}
+    options = {**env.recommended, "memory.core": core, "memory.scope": scope, "optimizer.lr": RATE}
     config = apply_options(agents.config("recurrent-ppo"), options)
     agent = agents.make("recurrent-ppo", env, seed=seed, device="cpu", config=config)
     begun = time.perf_counter()

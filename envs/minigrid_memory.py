@@ -5,14 +5,13 @@ streams, each stream with its next episode. What the agent is told: nothing. It 
 ``mission`` is dropped (it is the same sentence everywhere). All 7 actions. The agent starts beside a key or a ball,
 walks a corridor, and ends the episode at one of two objects: reward 1 - 0.9 t / t_max where it is the same, else 0.
 
-Runs on Python MiniGrid, which resumes exactly.
+Backends: EnvPool where installed (re-created at every checkpoint), Python MiniGrid else (resumes exactly).
 """
 
 from __future__ import annotations
 
-from nl_agents.envs.minigrid_view import make_minigrid
-from nl_agents.tasks import Blocks, Preset, Suite, Task
-from nl_agents.tasks.python_backend import PythonBackend
+from nl_agents.envs.minigrid_backend import minigrid_backend
+from nl_agents.tasks import Backend, Blocks, Preset, Suite
 
 # Longest episode of each task in env steps, MiniGrid's own defaults.
 TASKS = {
@@ -25,11 +24,9 @@ TASKS = {
 }
 
 
-def make_backend(tasks: tuple[str, ...], num_envs: int, backend: str) -> PythonBackend:
-    """Builds the Python envs; they are the only backend."""
-    if backend not in ("auto", "python"):
-        raise ValueError(f"minigrid-memory runs on Python MiniGrid only, got backend={backend!r}; use 'auto'")
-    return PythonBackend([Task(name, make_minigrid, {"env_id": f"MiniGrid-{name}-v0"}) for name in tasks], num_envs)
+def make_backend(tasks: tuple[str, ...], num_envs: int, backend: str) -> Backend:
+    """Builds the physics (``minigrid_backend``)."""
+    return minigrid_backend("minigrid-memory", TASKS, tasks, num_envs, backend)
 
 
 SUITE = Suite(
@@ -39,6 +36,7 @@ SUITE = Suite(
     switch="next-reset",
     default_preset="quick",
     make_backend=make_backend,
+    recommended={"memory.grid": "one-hot"},  # for every agent: as scaled numbers a key and a ball look nearly the same
     presets={
         "quick": Preset(
             "the two smallest mazes", 600_000, ("MemoryS7", "MemoryS9"), Blocks([(0, 300_000), (1, 300_000)], cycles=1)

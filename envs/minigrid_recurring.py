@@ -10,10 +10,8 @@ Backends: EnvPool where installed (an order of magnitude faster; re-created at e
 
 from __future__ import annotations
 
-from nl_agents.envs.minigrid_view import ACTION_SPACE, OBSERVATION_SPACE, make_minigrid
-from nl_agents.tasks import Backend, Blocks, Preset, Suite, Task
-from nl_agents.tasks.envpool_backend import EnvPoolBackend, envpool_is_installed
-from nl_agents.tasks.python_backend import PythonBackend
+from nl_agents.envs.minigrid_backend import minigrid_backend
+from nl_agents.tasks import Backend, Blocks, Preset, Suite
 
 # Longest episode of each task in env steps, MiniGrid's own defaults.
 TASKS = {"Empty-Random-6x6": 144, "DoorKey-5x5": 250, "LavaGapS5": 100, "SimpleCrossingS9N1": 324}
@@ -21,23 +19,8 @@ QUICK = ("Empty-Random-6x6", "DoorKey-5x5", "LavaGapS5")
 
 
 def make_backend(tasks: tuple[str, ...], num_envs: int, backend: str) -> Backend:
-    """Builds the physics.
-
-    Args:
-        tasks: names among ``TASKS``.
-        num_envs: streams.
-        backend: ``auto`` takes EnvPool where it is installed; ``envpool`` and ``python`` insist.
-    """
-    if backend not in ("auto", "envpool", "python"):
-        raise ValueError(f"backend of minigrid-recurring must be 'auto', 'envpool' or 'python', got {backend!r}")
-    if backend == "envpool" and not envpool_is_installed():
-        raise ModuleNotFoundError("backend='envpool' needs EnvPool: pip install envpool, or use backend='python'")
-    ids = [f"MiniGrid-{name}-v0" for name in tasks]
-    if backend == "python" or not envpool_is_installed():
-        return PythonBackend(
-            [Task(name, make_minigrid, {"env_id": env_id}) for name, env_id in zip(tasks, ids, strict=True)], num_envs
-        )
-    return EnvPoolBackend(ids, num_envs, OBSERVATION_SPACE, ACTION_SPACE, max(TASKS[name] for name in tasks))
+    """Builds the physics (``minigrid_backend``)."""
+    return minigrid_backend("minigrid-recurring", TASKS, tasks, num_envs, backend)
 
 
 SUITE = Suite(

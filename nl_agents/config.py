@@ -49,6 +49,8 @@ class MemoryConfig:
     """mlp core: a layer norm before every activation"""
     inputs: Literal["observation", "all"] = "all"
     """what the policy sees: the observation alone, or also last action, last reward and the first-step flag"""
+    grid: Literal["scaled", "one-hot"] = "scaled"
+    """MiniGrid's codes as a number each, or one-hot: seven times the features, where kinds of objects must be told"""
 
 
 @dataclass

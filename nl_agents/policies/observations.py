@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -16,13 +16,18 @@ from nl_agents.errors import SpaceNotSupportedError
 
 GRID_SCALE = 10.0
 """MiniGrid codes objects (0-10), colours (0-5) and states (0-2); divided by this they lie in 0 .. 1."""
+GRID_CODES = (11, 6, 4)
+"""How many objects, colours and states (with the fourth for an agent's direction) one-hot codes tell apart."""
+
+
+Grid = Literal["scaled", "one-hot"]
 
 
 class Part(NamedTuple):
     """One leaf of an observation space inside the flat row."""
 
     key: str | None  # key in a Dict space, None for a plain space
-    kind: str  # "vector", "grid" (small uint8 image of codes) or "discrete"
+    kind: str  # "vector", "grid" (small uint8 image of codes), "codes" (the same, one-hot) or "discrete"
     start: int
     stop: int
     size: int  # features it becomes: values of a discrete space, else stop - start
@@ -36,19 +41,22 @@ class ObservationCodec:
     Args:
         space: single-env observation space: Box (any shape; small uint8 boxes are read as MiniGrid codes), Discrete,
             or a Dict of these. Text leaves (``mission``) are left out.
+        grid: how codes become features. "scaled": a number in 0 .. 1 each, as small as can be; a key and a ball then
+            differ by .1 in one of 147 numbers. "one-hot": a feature for every code of every cell, seven times as many;
+            for grids [..., 3] of MiniGrid's objects, colours and states.
 
     Raises:
-        SpaceNotSupportedError: for any other leaf.
+        SpaceNotSupportedError: for any other leaf; with "one-hot", for a small uint8 box of another shape.
     """
 
-    def __init__(self, space: gym.Space[Any]) -> None:
+    def __init__(self, space: gym.Space[Any], grid: Grid = "scaled") -> None:
         leaves = dict(space.spaces) if isinstance(space, spaces.Dict) else {None: space}
         self.parts: list[Part] = []
         start = 0
         for key, leaf in leaves.items():
             if isinstance(leaf, spaces.Text):
                 continue
-            length, kind, size = _describe(key, leaf)
+            length, kind, size = _describe(key, leaf, grid)
             self.parts.append(Part(key, kind, start, start + length, size))
             start += length
         if not self.parts:
@@ -79,7 +87,8 @@ class ObservationCodec:
     def features(self, rows: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
         """Turns rows [..., row_size] into features [..., feature_size].
 
-        Vectors become clip((x - mean) * scale, ±10), grid codes lie in 0 .. 1, discrete values are one-hot.
+        Vectors become clip((x - mean) * scale, ±10), grid codes lie in 0 .. 1 or are one-hot (codes beyond MiniGrid's
+        count as its last), discrete values are one-hot.
         """
         features, used = [], 0
         for part in self.parts:
@@ -94,12 +103,25 @@ class ObservationCodec:
                 used = own.stop
             elif part.kind == "grid":
                 features.append(piece.to(mean.dtype) / GRID_SCALE)
+            elif part.kind == "codes":
+                features.append(_one_hot_codes(piece, part.size, mean.dtype))
             else:
                 features.append(F.one_hot(piece[..., 0].long(), part.size).to(mean.dtype))
         return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
 
 
-def _describe(key: str | None, leaf: gym.Space[Any]) -> tuple[int, str, int]:
+def _one_hot_codes(codes: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """Cells' codes [..., cells * 3] as one-hot features [..., cells * sum(GRID_CODES)]."""
+    things, colours, states = GRID_CODES
+    entry = torch.arange(codes.shape[-1], device=codes.device)  # made where it is used: an update sends no constants
+    is_colour, is_state = (entry % 3 == 1).long(), (entry % 3 == 2).long()
+    start = entry // 3 * sum(GRID_CODES) + is_colour * things + is_state * (things + colours)
+    last = things - 1 + is_colour * (colours - things) + is_state * (states - things)
+    features = torch.zeros(*codes.shape[:-1], size, dtype=dtype, device=codes.device)
+    return features.scatter_(-1, start + torch.minimum(codes.long(), last), 1.0)
+
+
+def _describe(key: str | None, leaf: gym.Space[Any], grid: Grid) -> tuple[int, str, int]:
     """Returns (entries in the row, kind, features) of one leaf."""
     if isinstance(leaf, spaces.Discrete):
         if leaf.start != 0:
@@ -113,6 +135,13 @@ def _describe(key: str | None, leaf: gym.Space[Any]) -> tuple[int, str, int]:
                     f"Box leaf {key!r} of shape {leaf.shape} is a large image; only small code grids (<= 1024 entries, "
                     "as MiniGrid's) have an encoder: encode or crop it in a wrapper"
                 )
+            if grid == "one-hot":
+                if leaf.shape[-1:] != (len(GRID_CODES),):
+                    raise SpaceNotSupportedError(
+                        f"one-hot codes are MiniGrid's object, colour and state, so a box [..., 3]; leaf {key!r} has "
+                        f"shape {leaf.shape}: take grid='scaled' (memory.grid), or give it as Discrete leaves"
+                    )
+                return length, "codes", length // len(GRID_CODES) * sum(GRID_CODES)
             return length, "grid", length
         return length, "vector", length
     raise SpaceNotSupportedError(

@@ -90,7 +90,7 @@ class Agent:
     def build(self) -> None:
         """Makes policy, optimizer, learner and controller anew from seed and ``lives``."""
         config, seed = self.config, spawn(self.seed, "life", self.lives)
-        codec, actions = ObservationCodec(self.spaces[0]), ActionSpec(self.spaces[1])
+        codec, actions = ObservationCodec(self.spaces[0], config.memory.grid), ActionSpec(self.spaces[1])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spawn(seed, "weights"))
             memory = config.memory

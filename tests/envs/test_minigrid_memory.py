@@ -8,6 +8,8 @@ import pytest
 
 from nl_agents import envs
 from nl_agents.envs import minigrid_memory
+from nl_agents.tasks.envpool_backend import EnvPoolBackend, envpool_is_installed
+from nl_agents.tasks.python_backend import PythonBackend
 
 KEY, BALL = 5, 6  # MiniGrid's object codes
 
@@ -17,6 +19,12 @@ def test_episode_limits_are_minigrid_s_own(name: str) -> None:
     import minigrid  # noqa: F401 (registers the ids)
 
     assert gym.make(f"MiniGrid-{name}-v0").unwrapped.max_steps == minigrid_memory.TASKS[name]
+    if envpool_is_installed():
+        import envpool
+
+        pool = envpool.make_gymnasium(f"MiniGrid-{name}-v0", num_envs=1)
+        assert pool.config["max_episode_steps"] == minigrid_memory.TASKS[name]
+        pool.close()
 
 
 def test_what_is_seen_names_no_task() -> None:
@@ -27,6 +35,13 @@ def test_what_is_seen_names_no_task() -> None:
     assert {KEY, BALL} <= objects
 
 
-def test_there_is_one_backend() -> None:
-    with pytest.raises(ValueError, match="Python MiniGrid only, got backend='envpool'; use 'auto'"):
-        envs.make_sequence("minigrid-memory", backend="envpool")
+def test_backends_are_chosen_by_name() -> None:
+    assert isinstance(minigrid_memory.make_backend(("MemoryS7",), 2, "python"), PythonBackend)
+    chosen = minigrid_memory.make_backend(("MemoryS7",), 2, "auto")
+    assert isinstance(chosen, EnvPoolBackend if envpool_is_installed() else PythonBackend)
+    with pytest.raises(ValueError, match="minigrid-memory must be 'auto', 'envpool' or 'python', got 'gpu'"):
+        envs.make_sequence("minigrid-memory", backend="gpu")
+
+
+def test_the_suite_recommends_codes_that_tell_a_key_from_a_ball() -> None:
+    assert envs.make_sequence("minigrid-memory", num_envs=2, backend="python").recommended == {"memory.grid": "one-hot"}

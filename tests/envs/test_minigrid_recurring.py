@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nl_agents import envs
-from nl_agents.envs import minigrid_recurring
+from nl_agents.envs import minigrid_backend, minigrid_recurring
 from nl_agents.tasks import Blocks
 from nl_agents.tasks.envpool_backend import EnvPoolBackend, envpool_is_installed
 from nl_agents.tasks.python_backend import PythonBackend
@@ -65,7 +65,7 @@ def test_backends_are_chosen_by_name() -> None:
 
 
 def test_without_envpool_python_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minigrid_recurring, "envpool_is_installed", lambda: False)
+    monkeypatch.setattr(minigrid_backend, "envpool_is_installed", lambda: False)
     assert isinstance(minigrid_recurring.make_backend(("LavaGapS5",), 2, "auto"), PythonBackend)
     with pytest.raises(ModuleNotFoundError, match="pip install envpool"):
         minigrid_recurring.make_backend(("LavaGapS5",), 2, "envpool")

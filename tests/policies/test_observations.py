@@ -48,6 +48,27 @@ def test_a_grid_of_codes_stays_bytes() -> None:
     assert torch.equal(features(codec, rows), torch.from_numpy(seen.reshape(2, -1)) / 10.0)
 
 
+def test_one_hot_codes_say_which_code_stands_in_which_place() -> None:
+    codec = ObservationCodec(GRID, "one-hot")
+    seen = np.zeros((2, 2, 3, 3), np.uint8)
+    seen[0, 0, 0] = (5, 1, 2)
+    seen[1, 1, 2] = (200, 7, 3)  # an object and a colour that MiniGrid does not have
+    rows = pack(codec, seen, 2)
+    assert rows.dtype == torch.uint8 and (codec.row_size, codec.feature_size, codec.vector_size) == (18, 6 * 21, 0)
+    made = features(codec, rows).view(2, 2, 3, 21)
+    assert made.sum(-1).eq(3.0).all()
+    expected = torch.zeros(21)
+    expected[[0, 11, 17]] = 1.0
+    assert made[0, 1, 2].equal(expected) and made[1, 0, 0].equal(expected)
+    assert made[0, 0, 0].nonzero().flatten().tolist() == [5, 12, 19]
+    assert made[1, 1, 2].nonzero().flatten().tolist() == [10, 16, 20]
+
+
+def test_one_hot_codes_are_minigrids() -> None:
+    with pytest.raises(SpaceNotSupportedError, match=r"box \[..., 3\].*memory.grid"):
+        ObservationCodec(spaces.Box(0, 255, (4, 4), np.uint8), "one-hot")
+
+
 def test_a_discrete_observation_becomes_one_hot() -> None:
     codec = ObservationCodec(spaces.Discrete(3))
     rows = pack(codec, np.array([2, 0]), 2)
