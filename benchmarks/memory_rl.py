@@ -48,7 +48,7 @@ STEPS = {
 }
 # "hope" has heads of both kinds; a peer forgets at every episode unless the question is about the episode before.
 CORES = ("hope", "gated-delta", "lstm", "gru", "feed-forward")
-RATE = 1e-3
+RATE = 2e-3
 STREAMS = 16
 BINS = 20
 

@@ -36,10 +36,14 @@ SUITE = Suite(
     switch="next-reset",
     default_preset="quick",
     make_backend=make_backend,
-    recommended={"memory.grid": "one-hot"},  # for every agent: as scaled numbers a key and a ball look nearly the same
+    # for every agent: as scaled numbers a key and a ball look nearly the same
+    recommended={"memory.grid": "one-hot", "optimizer.lr": 2e-3},
     presets={
         "quick": Preset(
-            "the two smallest mazes", 600_000, ("MemoryS7", "MemoryS9"), Blocks([(0, 300_000), (1, 300_000)], cycles=1)
+            "the two smallest mazes",
+            1_200_000,
+            ("MemoryS7", "MemoryS9"),
+            Blocks([(0, 600_000), (1, 600_000)], cycles=1),
         ),
         "demo": Preset(
             "a demonstration for a few minutes, too short to judge",

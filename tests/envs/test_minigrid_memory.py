@@ -44,4 +44,5 @@ def test_backends_are_chosen_by_name() -> None:
 
 
 def test_the_suite_recommends_codes_that_tell_a_key_from_a_ball() -> None:
-    assert envs.make_sequence("minigrid-memory", num_envs=2, backend="python").recommended == {"memory.grid": "one-hot"}
+    for name in ("minigrid-memory", "minigrid-memory-switch"):
+        assert envs.make_sequence(name, num_envs=2, backend="python").recommended["memory.grid"] == "one-hot"
