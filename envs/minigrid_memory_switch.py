@@ -83,7 +83,7 @@ SUITE = Suite(
     switch="next-reset",
     default_preset="quick",
     make_backend=make_backend,
-    # for every agent: as scaled numbers a key and a ball look nearly the same; at .001 an LSTM learns a rule and loses it
+    # for every agent: as scaled numbers key and ball look nearly the same; at .001 an LSTM learns a rule and loses it
     recommended={"memory.grid": "one-hot", "optimizer.lr": 2e-3},
     presets={
         "quick": _preset("MemoryS7 from the first room, each rule twice", SEEN, EVERY, (0, 1, 0, 1)),
