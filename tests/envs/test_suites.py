@@ -18,13 +18,13 @@ from nl_agents.tasks.envpool_backend import envpool_is_installed
 
 RUNNABLE = [name for name, suite in envs.SUITES.items() if suite.runs_here]
 
-CASES = [("cartpole-flip", "auto"), ("minigrid-recurring", "python"), ("minigrid-memory", "auto"), ("needle", "auto")]
+CASES = [("cartpole-flip", "auto"), ("minigrid-recurring", "python"), ("minigrid-memory", "python"), ("needle", "auto")]
 CASES += [("control-obs-shift", "auto"), ("permute-long", "auto"), ("control-drift", "auto")]
 CASES += [("minigrid-goal-reversal", "auto"), ("minigrid-memory-switch", "auto")]
 if "mujoco-slippery" in RUNNABLE:
     CASES.append(("mujoco-slippery", "auto"))
 if envpool_is_installed():
-    CASES.append(("minigrid-recurring", "envpool"))
+    CASES += [("minigrid-recurring", "envpool"), ("minigrid-memory", "envpool")]
 WITHOUT_CHANCE = {"minigrid-goal-reversal"}  # one room, one start, a written schedule
 EXACT = [case for case in CASES if case[1] != "envpool" and case[0] != "mujoco-slippery"]
 
