@@ -43,6 +43,14 @@ def test_equivalence_needs_the_whole_interval(tmp_path: Path) -> None:
     assert "margin 25: equivalence not shown" in sb3_curve_report.report(tmp_path, tmp_path / "figures")
 
 
+def test_the_later_seeds_are_judged_by_the_whole_of_training(tmp_path: Path) -> None:
+    kept(tmp_path, "stock-lstm", [500.0] * 5 + [401.0 + n for n in range(10)])
+    kept(tmp_path, "our-lstm", [100.0] * 5 + [399.0 + n for n in range(10)])  # mean over training 1 less on later seeds
+    said = sb3_curve_report.report(tmp_path, tmp_path / "figures")
+    assert "margin 25: equivalence not shown" in said
+    assert "our-lstm less stock, mean over training, 10 and 10 of 10 seeds: -1.0" in said and "50: equivalent" in said
+
+
 def test_no_spread_is_an_interval_of_no_width() -> None:
     assert sb3_curve_report.difference([500.0, 500.0], [500.0, 500.0]) == (0.0, 0.0, 0.0)
     apart, low, high = sb3_curve_report.difference([1.0, 2.0, 3.0], [2.0, 3.0, 4.0])
