@@ -26,7 +26,7 @@ from nl_agents import agents, envs
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "soak"
 POINTS = 10
-SLOW = {"minigrid-goal-reversal", "minigrid-memory-switch", "minigrid-memory", "mujoco-slippery"}
+SLOW = {"minigrid-goal-reversal", "minigrid-memory-switch", "mujoco-slippery"}
 """Suites on Python envs: a tenth of the steps."""
 
 
