@@ -28,7 +28,7 @@ def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
     """
 
     def compiles(keep: bool) -> Callable[..., Result]:
-        return cast(Callable[..., Result], njit(cache=keep, fastmath=FAST, error_model="numpy")(function))
+        return cast(Callable[..., Result], njit(cache=keep, nogil=True, fastmath=FAST, error_model="numpy")(function))
 
     try:
         return compiles(True)

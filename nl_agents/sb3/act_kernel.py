@@ -1,7 +1,7 @@
 """What an actor-critic does behind its memory, compiled: perceptrons, a drawn action, how likely actions were.
 
 ``perceptron`` and ``draw`` are for who acts on CPU: with few streams a step's arithmetic is small and each call of a
-general library costs more than its numbers. The rest is for learning, on blocks [features, N]. Loaded where numba
+general library costs more than its numbers. The rest is for learning, on rows [N, features]. Loaded where numba
 works.
 """
 
@@ -104,32 +104,32 @@ def unbend(grad: Array, bent: Array, kind: int) -> None:
 
 @compiled
 def judge(logits: Array, actions: Array, chances: Array, log_probs: Array, entropies: Array) -> None:
-    """Of N categorical distributions: chances [A, N], log-probabilities of the actions, entropies in nats, all [N]."""
-    choices, count = logits.shape
+    """Of N categorical distributions: chances [N, A]; of the actions log-probabilities [N]; entropies [N] in nats."""
+    count, choices = logits.shape
     for n in range(count):
-        most = logits[0, n]
+        most = logits[n, 0]
         for a in range(1, choices):
-            most = max(most, logits[a, n])
+            most = max(most, logits[n, a])
         total = 0.0
         for a in range(choices):
-            total += math.exp(logits[a, n] - most)
+            total += math.exp(logits[n, a] - most)
         norm, entropy = most + math.log(total), 0.0
         for a in range(choices):
-            log_chance = logits[a, n] - norm
-            chances[a, n] = math.exp(log_chance)
-            entropy -= chances[a, n] * log_chance
-        log_probs[n], entropies[n] = logits[actions[n], n] - norm, entropy
+            log_chance = logits[n, a] - norm
+            chances[n, a] = math.exp(log_chance)
+            entropy -= chances[n, a] * log_chance
+        log_probs[n], entropies[n] = logits[n, actions[n]] - norm, entropy
 
 
 @compiled
 def judge_adjoint(
     chances: Array, actions: Array, entropies: Array, to_log_prob: Array, to_entropy: Array, out: Array
 ) -> None:
-    """Writes the gradients [A, N] of the logits: g (1[a] - p_a) - e p_a (log p_a + H)."""
-    choices, count = chances.shape
+    """Writes the gradients [N, A] of the logits: g (1[a] - p_a) - e p_a (log p_a + H)."""
+    count, choices = chances.shape
     for n in range(count):
         for a in range(choices):
-            chance = chances[a, n]
+            chance = chances[n, a]
             log_chance = math.log(chance) if chance > 0.0 else 0.0
-            out[a, n] = -to_log_prob[n] * chance - to_entropy[n] * chance * (log_chance + entropies[n])
-        out[actions[n], n] += to_log_prob[n]
+            out[n, a] = -to_log_prob[n] * chance - to_entropy[n] * chance * (log_chance + entropies[n])
+        out[n, actions[n]] += to_log_prob[n]

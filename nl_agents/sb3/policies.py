@@ -73,6 +73,12 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
         self.optimizer = cast(Any, self.optimizer_class)(self.parameters(), **rate)
 
     @property
+    def runs_on_two_cores(self) -> bool:
+        """Whether learning is nearly all in ``lstm_lanes`` and ``heads_lanes``, which can keep two cores busy."""
+        on_cpu = self.device.type == "cpu" and heads_lanes is not None
+        return on_cpu and self.sees_vectors and isinstance(self.lstm_actor, FusedLstm)
+
+    @property
     def clock_period(self) -> int:
         """Env steps after which the memories' step clock returns to 0."""
         return int(self.lstm_actor.clock_period)
