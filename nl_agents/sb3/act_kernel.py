@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nl_agents.memory.lanes import LANES, add, compiled, div, exponential, largest, load, mul, splat, store, sub
 from nl_agents.memory.streams import in_rows, linear, side_by_side, squash
+from nl_agents.sb3.lstm_kernel import step
 
 Array = NDArray[Any]
 TANH, RELU = 0, 1
@@ -67,6 +68,33 @@ def draw(logits: Array, noise: Array) -> tuple[Array, Array]:
                 best, picked = score, a
         actions[b], log_probs[b] = picked, logits[b, picked] - norm
     return actions, log_probs
+
+
+@compiled
+def respond(
+    x: Array, first: Array, memories: Any, states: Any, actor: Any, critic: Any, kinds: tuple[int, int], noise: Array
+) -> tuple[Array, Array, Array]:
+    """A whole act step: one or two LSTM layers, both heads, the draw.
+
+    Args:
+        x: [B, D] what is seen.
+        first: [B] bool, where an episode begins.
+        memories: (W, U, biases) of the actor's LSTM, and of the critic's where it has one; see ``lstm_kernel.step``.
+        states: (h, c) of each, [B, H], changed in place.
+        actor: layers of its head, as
+        critic: those of the other.
+        kinds: what bends between either's layers.
+        noise: [B, A] for ``draw``.
+
+    Returns:
+        actions [B] int64, their log-probabilities [B], values [B].
+    """
+    for index in range(len(memories)):
+        (enter, weight, biases), (hidden, cell) = memories[index], states[index]
+        step(x, first, enter, weight, biases, hidden, cell)
+    actions, log_probs = draw(perceptron(states[0][0], actor, kinds[0]), noise)
+    values = perceptron(states[len(states) - 1][0], critic, kinds[1])
+    return actions, log_probs, values[:, 0].copy()
 
 
 @compiled

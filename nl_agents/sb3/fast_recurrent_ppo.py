@@ -37,7 +37,7 @@ from nl_agents.sb3.two_cores import two_cores
 ppo_kernel = load_compiled("nl_agents.sb3.ppo_kernel") if compiled is not None else None
 FIGURES = ("kl", "clip", "policy", "value", "entropy", "loss")
 """What is kept of every minibatch."""
-straight_pass = load_compiled("nl_agents.sb3.straight_pass") if compiled is not None else None
+straight_pass: Any = load_compiled("nl_agents.sb3.straight_pass") if compiled is not None else None
 Roots = tuple[Sequence[Tensor], Sequence[Tensor] | None]
 """Where back-propagation begins, and with which gradients."""
 CHUNK_STEPS = 64
@@ -90,6 +90,7 @@ class FastRecurrentPPO(RecurrentPPO):
         self.refused_steps = 0
         self._clock = self._nonfinite = 0
         self._learnt: list[Tensor] = []  # the policy's parameters
+        self._straight = False  # whether the policy learns without autograd
         self._random_state: dict[str, Any] | None = None  # of a saved model that has not gone on yet
         super().__init__(policy, env, *options, **named)
 
@@ -154,6 +155,7 @@ class FastRecurrentPPO(RecurrentPPO):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self._learnt = list(self.policy.parameters())
+        self._straight = straight_pass is not None and ppo_kernel is not None and straight_pass.admits(self.policy)
         books: dict[str, list[Any]] = {}
         with two_cores() if self.policy.runs_on_two_cores else nullcontext():
             self._learn_from_rollout(books)
@@ -190,7 +192,7 @@ class FastRecurrentPPO(RecurrentPPO):
 
     def _judge(self, batch: ChunkBatch, rows: Tensor | slice, count: int) -> tuple[dict[str, Any], Callable[[], None]]:
         """The losses' figures, and what computes all gradients."""
-        if straight_pass is not None and ppo_kernel is not None and straight_pass.serves(self.policy, batch):
+        if self._straight and straight_pass.serves(self.policy, batch):
             way = straight_pass.StraightPass(self.policy, batch)
             figures, (_, found) = self._quick_losses(batch, *way.said)
             assert found is not None

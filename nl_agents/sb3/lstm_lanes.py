@@ -17,6 +17,8 @@ from nl_agents.sb3.two_cores import both
 
 AT_A_TIME = 4
 """Streams in a tile: with four gates of 16 units each it fills half of the registers of a large core, all of others."""
+CACHED = 1024
+"""Steps of streams whose blocks stay in a core's cache."""
 TILE, ROW = (0,) * AT_A_TIME, (0,)
 
 
@@ -26,8 +28,8 @@ def serves(x: Tensor) -> bool:
 
 
 def fits(steps: int, batch: int) -> bool:
-    """Whether the kernel is as fast as torch's on one core where nothing is reset: sequences that fill its tiles."""
-    return steps > 1 and (batch % AT_A_TIME == 0 or batch > 2 * AT_A_TIME)
+    """Whether the kernel is as fast as torch's on one core where nothing is reset: full tiles, blocks in the cache."""
+    return steps > 1 and batch % AT_A_TIME == 0 and steps * batch <= CACHED
 
 
 def _on_both(run: Callable[[int, int, Any], Any], batch: int) -> None:

@@ -23,31 +23,32 @@ if TYPE_CHECKING:
     from nl_agents.sb3.rollout_chunks import ChunkBatch
 
 
-def serves(policy: MemoryActorCritic, batch: ChunkBatch) -> bool:
-    """Whether it can be done: vectors seen as they are, an LSTM of one layer, known heads, all of it trained."""
-    seen, actor = batch.observations, policy.lstm_actor
-    if not (policy.runs_on_two_cores and isinstance(seen, Tensor) and batch.is_valid is None):
+def admits(policy: MemoryActorCritic) -> bool:
+    """Whether it can be done: vectors seen as they are, LSTMs of one layer, known heads, all of it trained."""
+    if not (policy.runs_on_two_cores and policy.has_plain_lstms):
         return False
     if policy.lstm_critic is None and not policy.shared_lstm:
         return False
     if type(policy).evaluate_sequence is not MemoryActorCritic.evaluate_sequence:
         return False
-    runs = fits(*batch.is_first.shape) or bool(batch.is_first[1:].any())  # as ``FusedLstm.run`` chooses
-    plain = seen.dtype == actor.weight_hh_l0.dtype and actor.num_layers == 1 and actor._is_plain(seen)
-    return (
-        runs
-        and plain
-        and quick_act.serves_heads(policy, seen)
-        and all(part.requires_grad and not part._backward_hooks for part in policy.parameters())
-    )
+    trained = all(part.requires_grad and not part._backward_hooks for part in policy.parameters())
+    return trained and quick_act.serves_heads(policy, policy.lstm_actor.weight_hh_l0)
+
+
+def serves(policy: MemoryActorCritic, batch: ChunkBatch) -> bool:
+    """Whether this minibatch of a policy that ``admits`` let in can be done: where ``FusedLstm.run`` does the same."""
+    seen, first = batch.observations, batch.is_first
+    if not isinstance(seen, Tensor) or seen.dtype != policy.lstm_actor.weight_hh_l0.dtype or batch.is_valid is not None:
+        return False
+    return fits(*first.shape) or bool(first[1:].any())
 
 
 class StraightPass:
     """Values, log-probabilities and entropies of a minibatch (``said``), and the way back.
 
     Args:
-        policy: that ``serves`` admits.
-        batch: of chunks.
+        policy: that is admitted.
+        batch: of chunks, that it serves.
     """
 
     @torch.no_grad()

@@ -70,9 +70,9 @@ def test_one_core_or_two_with_autograd_or_without_learn_the_same(
 
 def test_the_straight_pass_is_taken_where_it_serves_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[bool] = []
-    serves = fast_recurrent_ppo.straight_pass.serves
+    admits = fast_recurrent_ppo.straight_pass.admits
     monkeypatch.setattr(
-        fast_recurrent_ppo.straight_pass, "serves", lambda *given: taken.append(serves(*given)) or taken[-1]
+        fast_recurrent_ppo.straight_pass, "admits", lambda policy: taken.append(admits(policy)) or taken[-1]
     )
     for expected, critic, options in (
         (True, "own", {}),
