@@ -49,6 +49,12 @@ def _array(part: Tensor, width: int) -> NDArray[Any]:
     return found
 
 
+def _own(part: Tensor, width: int) -> NDArray[Any]:
+    """A copy of the same; torch's begin with a line of the cache, so that no two streams share one."""
+    copied: NDArray[Any] = torch.from_numpy(_array(part, width)).clone().numpy()
+    return copied
+
+
 class Run:
     """A layer's pass along a block, and what its adjoint needs of it.
 
@@ -79,7 +85,7 @@ class Run:
         self._joined[..., :size], self._joined[..., size] = x, 1.0
         self._gates, out = x.new_empty(steps, batch, GATES * wide), x.new_empty(steps, batch, wide)
         self._first, self._kept = is_first.contiguous().numpy(), x.new_empty(2, steps, batch, wide).numpy()
-        ends = [_array(leaf, wide).copy() for leaf in state]
+        ends = [_own(leaf, wide) for leaf in state]
         blocks = (self._first, packed, self._joined.numpy(), *self._kept, self._gates.numpy(), out.numpy(), *ends)
         _on_both(lambda start, stop, tile: lstm_kernel.forward(*blocks, start, stop, tile), batch)
         self.size, self.width, self.wide = size, width, wide
@@ -93,7 +99,7 @@ class Run:
             to_state: of h and c after the last step, each [B, H].
         """
         steps, batch, many = self._joined.shape
-        grad, starts = _array(to_out, self.wide), [_array(part, self.wide).copy() for part in to_state]
+        grad, starts = _array(to_out, self.wide), [_own(part, self.wide) for part in to_state]
         sums = torch.empty_like(self._gates)
         blocks = (grad, self._first, self._turned, *self._kept, self._gates.numpy(), *starts, sums.numpy())
         _on_both(lambda start, stop, tile: lstm_kernel.backward(*blocks, start, stop, tile), batch)
