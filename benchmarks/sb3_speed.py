@@ -7,7 +7,8 @@ the same number of streams, rollout length, epochs and minibatch size, so with t
 epoch of 2,048 steps in minibatches of 512 takes 4). Two groups, each with its own stock: actor and critic with an LSTM
 each (RecurrentPPO's default), and a critic that reads the actor's. "Fused" is stock with one call of torch's LSTM a
 sequence (`benchmarks/opponents/stock.py`). Contestants take turns, window by window; CPU seconds are counted beside the
-clock's, because other processes move them less.
+clock's, because other processes move them less. How many threads torch may use, and FastRecurrentPPO with it, each line
+says; the opponents run with one and with two.
 """
 
 from __future__ import annotations
@@ -40,22 +41,26 @@ class Contestant(NamedTuple):
     algorithm: type[RecurrentPPO]
     policy: Any  # name or class
     options: dict[str, Any]  # of the algorithm
+    threads: int = 1
 
 
 CONTESTANTS = (
     Contestant("stock RecurrentPPO, LSTM", RecurrentPPO, "MlpLstmPolicy", {}),
+    Contestant("stock RecurrentPPO, LSTM, 2 threads", RecurrentPPO, "MlpLstmPolicy", {}, 2),
     Contestant("fused RecurrentPPO, LSTM", RecurrentPPO, FusedPolicy, {}),
+    Contestant("fused RecurrentPPO, LSTM, 2 threads", RecurrentPPO, FusedPolicy, {}, 2),
     Contestant("RecurrentPPO, FastLstmPolicy", RecurrentPPO, "FastLstmPolicy", {}),
-    Contestant("FastRecurrentPPO, LSTM, chunks of 64", FastRecurrentPPO, "MlpLstmPolicy", {}),
-    Contestant("FastRecurrentPPO, LSTM, chunks of 32", FastRecurrentPPO, "MlpLstmPolicy", {"chunk_steps": 32}),
-    Contestant("FastRecurrentPPO, LSTM, chunks of 16", FastRecurrentPPO, "MlpLstmPolicy", {"chunk_steps": 16}),
+    Contestant("FastRecurrentPPO, LSTM", FastRecurrentPPO, "MlpLstmPolicy", {}),
+    Contestant("FastRecurrentPPO, LSTM, 2 threads", FastRecurrentPPO, "MlpLstmPolicy", {}, 2),
+    Contestant("the same, chunks of 32", FastRecurrentPPO, "MlpLstmPolicy", {"chunk_steps": 32}, 2),
+    Contestant("the same, chunks of 16", FastRecurrentPPO, "MlpLstmPolicy", {"chunk_steps": 16}, 2),
     Contestant("RecurrentPPO, HopePolicy", RecurrentPPO, "HopePolicy", {}),
     Contestant("FastRecurrentPPO, HopePolicy", FastRecurrentPPO, "HopePolicy", {}),
 )
 
 
 def make(contestant: Contestant, num_envs: int, shared: bool) -> RecurrentPPO:
-    """The contestant on streams of its own."""
+    """The contestant on streams of its own; first weights are drawn by one thread."""
     assert nl_agents.sb3
     env = envs.to_sb3(envs.make_sequence("cartpole-flip", num_envs=num_envs, seed=0))
     kwargs = {"lstm_hidden_size": WIDTH, **(SHARED if shared else {})}
@@ -70,15 +75,19 @@ def measure(
 ) -> dict[str, list[tuple[float, float]]]:
     """Returns name -> (env steps per second, env steps per CPU second) of each window of two rollouts."""
     models = {contestant.name: make(contestant, num_envs, shared) for contestant in contestants}
-    for model in models.values():
+    threads = {contestant.name: contestant.threads for contestant in contestants}
+    for name, model in models.items():
+        torch.set_num_threads(threads[name])
         model.learn(warm_steps)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
     for _ in range(windows):
         for name, model in models.items():
+            torch.set_num_threads(threads[name])
             steps, clock, cpu = model.num_timesteps, time.perf_counter(), time.process_time()
             model.learn(2 * NUM_STEPS * num_envs, reset_num_timesteps=False)
             lived = model.num_timesteps - steps
             found[name].append((lived / (time.perf_counter() - clock), lived / (time.process_time() - cpu)))
+    torch.set_num_threads(1)
     return found
 
 

@@ -32,18 +32,25 @@ def speed_table(record: Mapping[str, Any]) -> str:
         f"{options['envs']} streams of `cartpole-flip` by `to_sb3` (one native vector environment, the same for all), "
         f"width {options['width']}, minibatches of {options['batch_size']}, {options['n_epochs']} epochs, "
         f"{options['windows']} rounds after {options['warm_steps']:,} steps of learning. {machine['cpu']}, "
-        f"{machine['cores']} cores, 1 thread each; {stack}; commit {record['commit'][:10]}{changed}."
+        f"{machine['cores']} cores, 1 thread where no more are named; ratios are to the "
+        f"better row of stock and of fused; {stack}; commit {record['commit'][:10]}{changed}."
     )
     return "\n\n".join(parts)
 
 
+def _best(windows: Mapping[str, list[list[float]]], prefix: str, measure: int) -> str:
+    """Of an opponent's rows, one for each number of threads, the one with the highest median by a measure."""
+    rows = [name for name in windows if name.startswith(prefix)]
+    return max(rows, key=lambda name: statistics.median(window[measure] for window in windows[name]))
+
+
 def _row(name: str, windows: Mapping[str, list[list[float]]]) -> str:
-    """One contestant; ``windows`` are (env steps a second, env steps a CPU second)."""
+    """One contestant; ``windows`` are (env steps a second, env steps a CPU second), each compared to the best of it."""
     clock = [window[0] for window in windows[name]]
     cells = [name, f"{statistics.median(clock):,.0f} [{min(clock):,.0f}–{max(clock):,.0f}]"]
-    by_cpu = []
-    for other in (STOCK, FUSED):
-        both = list(zip(windows[name], windows[other], strict=True))
-        cells.append(f"{statistics.median(one[0] / base[0] for one, base in both):.2f}")
-        by_cpu.append(f"{statistics.median(one[1] / base[1] for one, base in both):.2f}")
-    return f"| {' | '.join([*cells, ', '.join(by_cpu)])} |"
+    ratios: list[list[str]] = [[], []]
+    for measure, found in enumerate(ratios):
+        for prefix in (STOCK, FUSED):
+            both = zip(windows[name], windows[_best(windows, prefix, measure)], strict=True)
+            found.append(f"{statistics.median(one[measure] / base[measure] for one, base in both):.2f}")
+    return f"| {' | '.join([*cells, *ratios[0], ', '.join(ratios[1])])} |"

@@ -1,7 +1,7 @@
 """What an actor-critic does behind its memory, compiled: perceptrons, a drawn action, how likely actions were.
 
 ``perceptron`` and ``draw`` are for who acts on CPU: with few streams a step's arithmetic is small and each call of a
-general library costs more than its numbers. The rest is for learning, on blocks [features, N]. Loaded where numba
+general library costs more than its numbers. The rest is for learning, on rows [N, features]. Loaded where numba
 works.
 """
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nl_agents.memory.lanes import LANES, add, compiled, div, exponential, largest, load, mul, splat, store, sub
 from nl_agents.memory.streams import in_rows, linear, side_by_side, squash
+from nl_agents.sb3.lstm_kernel import step
 
 Array = NDArray[Any]
 TANH, RELU = 0, 1
@@ -70,6 +71,33 @@ def draw(logits: Array, noise: Array) -> tuple[Array, Array]:
 
 
 @compiled
+def respond(
+    x: Array, first: Array, memories: Any, states: Any, actor: Any, critic: Any, kinds: tuple[int, int], noise: Array
+) -> tuple[Array, Array, Array]:
+    """A whole act step: one or two LSTM layers, both heads, the draw.
+
+    Args:
+        x: [B, D] what is seen.
+        first: [B] bool, where an episode begins.
+        memories: (W, U, biases) of the actor's LSTM, and of the critic's where it has one; see ``lstm_kernel.step``.
+        states: (h, c) of each, [B, H], changed in place.
+        actor: layers of its head, as
+        critic: those of the other.
+        kinds: what bends between either's layers.
+        noise: [B, A] for ``draw``.
+
+    Returns:
+        actions [B] int64, their log-probabilities [B], values [B].
+    """
+    for index in range(len(memories)):
+        (enter, weight, biases), (hidden, cell) = memories[index], states[index]
+        step(x, first, enter, weight, biases, hidden, cell)
+    actions, log_probs = draw(perceptron(states[0][0], actor, kinds[0]), noise)
+    values = perceptron(states[len(states) - 1][0], critic, kinds[1])
+    return actions, log_probs, values[:, 0].copy()
+
+
+@compiled
 def bend(block: Array, kind: int) -> None:
     """Replaces every number of a contiguous block by its tanh, or by 0 where it is negative."""
     flat, dtype = block.ravel(), block.dtype
@@ -104,32 +132,32 @@ def unbend(grad: Array, bent: Array, kind: int) -> None:
 
 @compiled
 def judge(logits: Array, actions: Array, chances: Array, log_probs: Array, entropies: Array) -> None:
-    """Of N categorical distributions: chances [A, N], log-probabilities of the actions, entropies in nats, all [N]."""
-    choices, count = logits.shape
+    """Of N categorical distributions: chances [N, A]; of the actions log-probabilities [N]; entropies [N] in nats."""
+    count, choices = logits.shape
     for n in range(count):
-        most = logits[0, n]
+        most = logits[n, 0]
         for a in range(1, choices):
-            most = max(most, logits[a, n])
+            most = max(most, logits[n, a])
         total = 0.0
         for a in range(choices):
-            total += math.exp(logits[a, n] - most)
+            total += math.exp(logits[n, a] - most)
         norm, entropy = most + math.log(total), 0.0
         for a in range(choices):
-            log_chance = logits[a, n] - norm
-            chances[a, n] = math.exp(log_chance)
-            entropy -= chances[a, n] * log_chance
-        log_probs[n], entropies[n] = logits[actions[n], n] - norm, entropy
+            log_chance = logits[n, a] - norm
+            chances[n, a] = math.exp(log_chance)
+            entropy -= chances[n, a] * log_chance
+        log_probs[n], entropies[n] = logits[n, actions[n]] - norm, entropy
 
 
 @compiled
 def judge_adjoint(
     chances: Array, actions: Array, entropies: Array, to_log_prob: Array, to_entropy: Array, out: Array
 ) -> None:
-    """Writes the gradients [A, N] of the logits: g (1[a] - p_a) - e p_a (log p_a + H)."""
-    choices, count = chances.shape
+    """Writes the gradients [N, A] of the logits: g (1[a] - p_a) - e p_a (log p_a + H)."""
+    count, choices = chances.shape
     for n in range(count):
         for a in range(choices):
-            chance = chances[a, n]
+            chance = chances[n, a]
             log_chance = math.log(chance) if chance > 0.0 else 0.0
-            out[a, n] = -to_log_prob[n] * chance - to_entropy[n] * chance * (log_chance + entropies[n])
-        out[actions[n], n] += to_log_prob[n]
+            out[n, a] = -to_log_prob[n] * chance - to_entropy[n] * chance * (log_chance + entropies[n])
+        out[n, actions[n]] += to_log_prob[n]

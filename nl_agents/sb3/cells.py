@@ -28,8 +28,6 @@ from nl_agents.types import LevelInfo
 lstm_lanes = load_compiled("nl_agents.sb3.lstm_lanes") if compiled is not None else None
 quick_act = load_compiled("nl_agents.sb3.quick_act") if compiled is not None else None
 
-HALF_EMPTY = 8
-"""So few streams leave half of a vector empty; then torch's kernel is faster between few resets."""
 HostState = tuple[Tensor, Tensor]
 """sb3-contrib's (h, c), each [layers, B, hidden]."""
 
@@ -152,9 +150,9 @@ class LstmState(NamedTuple):
 class FusedLstm(nn.LSTM):
     """``nn.LSTM`` with its parameters, names and initial values, run over a block [T, B] by one call.
 
-    On a CPU a compiled kernel takes resets as they come (``lstm_lanes``). Without resets, and with few for few streams,
-    torch's kernel is called once a stretch between two of them; it is also what stands in where nothing compiled can be
-    had, and many resets are left to ``lstm_scan`` then. On an accelerator, and where there are gaps, resets and gaps
+    On a CPU a compiled kernel takes resets as they come, on two cores where that is allowed (``lstm_lanes``). Where
+    nothing compiled can be had torch's kernel is called once a stretch between two of few resets, and many are left to
+    ``lstm_scan``. On an accelerator, and where there are gaps, resets and gaps
     cut the block into segments that do not depend on each other; sorted and packed they go through torch's kernel
     together (``memory.segments``).
     """
@@ -191,8 +189,7 @@ class FusedLstm(nn.LSTM):
         if is_valid is None:
             plain, cuts = self._is_plain(x), [] if steps == 1 else self._cuts(is_first)
             few = len(cuts) <= (steps / 6 + 3 if x.is_cpu else 0)  # measured: T = 16 .. 128, B = 4 .. 32
-            smooth = not cuts or (few and batch <= HALF_EMPTY)
-            if lstm_lanes is not None and plain and not smooth and lstm_lanes.serves(x, self.hidden_size):
+            if lstm_lanes is not None and plain and lstm_lanes.serves(x) and (cuts or lstm_lanes.fits(steps, batch)):
                 return self._scan(x, state, is_first, lstm_lanes.LstmLanes)
             if few:
                 return self._stretched(x, state, is_first, [0, *cuts, steps])

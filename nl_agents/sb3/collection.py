@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from nl_agents.sb3.policies import Memory, MemoryActorCritic, SequenceFlags
 from nl_agents.sb3.rollout_chunks import ChunkBuffer
+from nl_agents.sb3.two_cores import one_thread_each
 
 if TYPE_CHECKING:
     from nl_agents.sb3.fast_recurrent_ppo import FastRecurrentPPO
@@ -149,7 +151,8 @@ class Collector:
 
     def _follow(self, observation: Any, memory: Memory, is_first: Flags) -> Tensor:
         flags = self._flags(np.asarray(is_first, np.bool_), None)
-        return self.policy.values_after(observation, memory, flags)
+        with one_thread_each() if self.policy.runs_on_two_cores else nullcontext():
+            return self.policy.values_after(observation, memory, flags)
 
     def _finite(self, observation: Any) -> tuple[Any, Flags]:
         """Blanks rows that are not finite; returns the observation and [B] which rows were finite."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -31,10 +32,12 @@ from nl_agents.sb3.policies import (
     SequenceFlags,
 )
 from nl_agents.sb3.rollout_chunks import ChunkBatch, ChunkBuffer
+from nl_agents.sb3.two_cores import two_cores
 
 ppo_kernel = load_compiled("nl_agents.sb3.ppo_kernel") if compiled is not None else None
 FIGURES = ("kl", "clip", "policy", "value", "entropy", "loss")
 """What is kept of every minibatch."""
+straight_pass: Any = load_compiled("nl_agents.sb3.straight_pass") if compiled is not None else None
 Roots = tuple[Sequence[Tensor], Sequence[Tensor] | None]
 """Where back-propagation begins, and with which gradients."""
 CHUNK_STEPS = 64
@@ -87,6 +90,7 @@ class FastRecurrentPPO(RecurrentPPO):
         self.refused_steps = 0
         self._clock = self._nonfinite = 0
         self._learnt: list[Tensor] = []  # the policy's parameters
+        self._straight = False  # whether the policy learns without autograd
         self._random_state: dict[str, Any] | None = None  # of a saved model that has not gone on yet
         super().__init__(policy, env, *options, **named)
 
@@ -151,7 +155,13 @@ class FastRecurrentPPO(RecurrentPPO):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self._learnt = list(self.policy.parameters())
+        self._straight = straight_pass is not None and ppo_kernel is not None and straight_pass.admits(self.policy)
         books: dict[str, list[Any]] = {}
+        with two_cores() if self.policy.runs_on_two_cores else nullcontext():
+            self._learn_from_rollout(books)
+        self._log(books)
+
+    def _learn_from_rollout(self, books: dict[str, list[Any]]) -> None:
         for epoch in range(self.n_epochs):
             if hasattr(self.policy.optimizer, "observe_fresh"):  # a deep optimizer learns from first epochs only
                 self.policy.optimizer.observe_fresh = epoch == 0
@@ -162,7 +172,6 @@ class FastRecurrentPPO(RecurrentPPO):
                 if self.verbose >= 1:
                     print(f"Early stopping at epoch {epoch}: KL {float(books['kl'][-1]):.3f} > 1.5 x {self.target_kl}")
                 break
-        self._log(books)
 
     def _update(self, batch: ChunkBatch, books: dict[str, list[Any]]) -> bool:
         """One optimizer step; returns False where the KL from the acting policy asks to stop."""
@@ -170,6 +179,24 @@ class FastRecurrentPPO(RecurrentPPO):
         count = len(batch.returns) if batch.trains is None else int(batch.trains.sum())
         if count == 0:
             return True
+        figures, go_back = self._judge(batch, rows, count)
+        for name, figure in figures.items():
+            books.setdefault(name, []).append(figure)
+        if self.target_kl is not None and float(figures["kl"]) > 1.5 * self.target_kl:
+            return False
+        for parameter in self._learnt:
+            parameter.grad = None
+        go_back()
+        self._step()
+        return True
+
+    def _judge(self, batch: ChunkBatch, rows: Tensor | slice, count: int) -> tuple[dict[str, Any], Callable[[], None]]:
+        """The losses' figures, and what computes all gradients."""
+        if self._straight and straight_pass.serves(self.policy, batch):
+            way = straight_pass.StraightPass(self.policy, batch)
+            figures, (_, found) = self._quick_losses(batch, *way.said)
+            assert found is not None
+            return figures, lambda: way.back(*found)
         flags = SequenceFlags(batch.is_first, batch.is_valid, batch.phase)
         memory = self.policy.unpack_memory(batch.memory)
         values, log_probs, entropies = self.policy.evaluate_sequence(batch.observations, batch.actions, memory, flags)
@@ -177,12 +204,7 @@ class FastRecurrentPPO(RecurrentPPO):
             figures, roots = self._quick_losses(batch, values, log_probs, entropies)
         else:
             figures, roots = self._losses(batch, values[rows], log_probs[rows], entropies, rows, count)
-        for name, figure in figures.items():
-            books.setdefault(name, []).append(figure)
-        if self.target_kl is not None and float(figures["kl"]) > 1.5 * self.target_kl:
-            return False
-        self._step(*roots)
-        return True
+        return figures, lambda: torch.autograd.backward(*roots)
 
     def _losses(
         self,
@@ -229,11 +251,8 @@ class FastRecurrentPPO(RecurrentPPO):
         found = ppo_kernel.losses(*given, trains, clip, bound, weights, self.normalize_advantage, *into)
         return dict(zip(FIGURES, found.tolist(), strict=True)), (said, grads)
 
-    def _step(self, ends: Sequence[Tensor], grads: Sequence[Tensor] | None) -> None:
-        """Goes back from ``ends`` and steps the optimizer, unless a gradient is not finite."""
-        for parameter in self._learnt:
-            parameter.grad = None
-        torch.autograd.backward(ends, grads)
+    def _step(self) -> None:
+        """Steps the optimizer, unless a gradient is not finite."""
         found = [parameter.grad for parameter in self._learnt if parameter.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(found)))
         if not bool(torch.isfinite(norm)):

@@ -1,29 +1,121 @@
-"""``lstm_kernel`` as a differentiable operation on a block [T, B]."""
+"""``lstm_kernel`` as a differentiable operation on a block [T, B], its streams on two cores."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nl_agents.memory.lanes import LANES
 from nl_agents.sb3 import lstm_kernel
+from nl_agents.sb3.lstm_kernel import GATES, PAIR
+from nl_agents.sb3.two_cores import both
+
+AT_A_TIME = 4
+"""Streams in a tile: with four gates of 16 units each it fills half of the registers of a large core, all of others."""
+CACHED = 1024
+"""Steps of streams whose blocks stay in a core's cache."""
+TILE, ROW = (0,) * AT_A_TIME, (0,)
 
 
-def serves(x: Tensor, width: int) -> bool:
-    """Whether the kernel can do it: on a CPU, in single or double precision, a width in whole tiles."""
-    return x.is_cpu and x.dtype in (torch.float32, torch.float64) and width % lstm_kernel.FEWEST == 0
+def serves(x: Tensor) -> bool:
+    """Whether the kernel can do it: on a CPU, in single or double precision."""
+    return x.is_cpu and x.dtype in (torch.float32, torch.float64)
 
 
-def side_by_side(block: Tensor, wide: int) -> Tensor:
-    """[T, B, F] -> [F, T * wide], zeros behind the last stream."""
-    steps, batch, features = block.shape
-    if batch == wide:
-        return block.reshape(steps * batch, features).t().contiguous()
-    out = block.new_zeros(features, steps, wide)
-    out[:, :, :batch] = block.permute(2, 0, 1)
-    return out.view(features, steps * wide)
+def fits(steps: int, batch: int) -> bool:
+    """Whether the kernel is as fast as torch's on one core where nothing is reset: full tiles, blocks in the cache."""
+    return steps > 1 and batch % AT_A_TIME == 0 and steps * batch <= CACHED
+
+
+def _on_both(run: Callable[[int, int, Any], Any], batch: int) -> None:
+    """Calls ``run(start, stop, size)`` for all streams, a half each where a half fills a tile."""
+    if batch < 2 * AT_A_TIME:
+        run(0, batch, TILE if batch >= AT_A_TIME else ROW)
+        return
+    middle = batch // 2
+    both(lambda: run(0, middle, TILE), lambda: run(middle, batch, TILE))
+
+
+def _array(part: Tensor, width: int) -> NDArray[Any]:
+    """A block [..., H] as a contiguous array [..., width], zeros behind what there is."""
+    if part.shape[-1] < width:
+        part = torch.nn.functional.pad(part, (0, width - part.shape[-1]))
+    found: NDArray[Any] = part.contiguous().numpy()
+    return found
+
+
+def _own(part: Tensor, width: int) -> NDArray[Any]:
+    """A copy of the same; torch's begin with a line of the cache, so that no two streams share one."""
+    copied: NDArray[Any] = torch.from_numpy(_array(part, width)).clone().numpy()
+    return copied
+
+
+class Run:
+    """A layer's pass along a block, and what its adjoint needs of it.
+
+    Args:
+        x: [T, B, D].
+        enter: [4 H, D] W.
+        weight: [4 H, H] U.
+        bias: [4 H] both biases' sum, or None.
+        state: h and c before the first step, each [B, H].
+        is_first: [T, B] bool.
+
+    Attributes:
+        out: [T, B, H].
+        hidden: [B, H] after the last step, as
+        cell: [B, H].
+    """
+
+    def __init__(
+        self, x: Tensor, enter: Tensor, weight: Tensor, bias: Tensor | None, state: Iterable[Tensor], is_first: Tensor
+    ) -> None:
+        (steps, batch, size), width = x.shape, weight.shape[1]
+        wide = -(-width // PAIR) * PAIR
+        packed = x.new_empty(wide // LANES, size + 1 + wide, GATES * LANES).numpy()
+        self._turned = x.new_empty(wide // PAIR, GATES * wide, PAIR).numpy()
+        given = np.empty(0, packed.dtype) if bias is None else bias.contiguous().numpy()
+        lstm_kernel.pack(enter.contiguous().numpy(), weight.contiguous().numpy(), given, packed, self._turned)
+        self._joined = x.new_empty(steps, batch, size + 1 + wide)  # x, 1 and h before each step: what gates are made of
+        self._joined[..., :size], self._joined[..., size] = x, 1.0
+        self._gates, out = x.new_empty(steps, batch, GATES * wide), x.new_empty(steps, batch, wide)
+        self._first, self._kept = is_first.contiguous().numpy(), x.new_empty(2, steps, batch, wide).numpy()
+        ends = [_own(leaf, wide) for leaf in state]
+        blocks = (self._first, packed, self._joined.numpy(), *self._kept, self._gates.numpy(), out.numpy(), *ends)
+        _on_both(lambda start, stop, tile: lstm_kernel.forward(*blocks, start, stop, tile), batch)
+        self.size, self.width, self.wide = size, width, wide
+        self.out, self.hidden, self.cell = out[..., :width], *(torch.from_numpy(leaf)[:, :width] for leaf in ends)
+
+    def back(self, to_out: Tensor, to_state: Iterable[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Returns gradients [T * B, 4 H] of what enters the gates, [D + 1 + H, 4 H] of (W, b, U), those of the state.
+
+        Args:
+            to_out: [T, B, H], gradient of ``out``.
+            to_state: of h and c after the last step, each [B, H].
+        """
+        steps, batch, many = self._joined.shape
+        grad, starts = _array(to_out, self.wide), [_own(part, self.wide) for part in to_state]
+        sums = torch.empty_like(self._gates)
+        blocks = (grad, self._first, self._turned, *self._kept, self._gates.numpy(), *starts, sums.numpy())
+        _on_both(lambda start, stop, tile: lstm_kernel.backward(*blocks, start, stop, tile), batch)
+        flat, made = sums.view(steps * batch, -1), self._joined.view(steps * batch, many).t()
+        found, cut = flat.new_empty(many, flat.shape[1]), many // 2
+        both(
+            lambda: torch.mm(made[:cut], flat, out=found[:cut]),
+            lambda: torch.mm(made[cut:], flat, out=found[cut:]),
+        )
+        if self.wide > self.width:
+            flat, found = (part.view(-1, GATES, self.wide)[..., : self.width].flatten(1) for part in (flat, found))
+        return (
+            flat,
+            found[: many - self.wide + self.width],
+            [torch.from_numpy(leaf)[:, : self.width] for leaf in starts],
+        )
 
 
 class LstmLanes(torch.autograd.Function):
@@ -40,43 +132,16 @@ class LstmLanes(torch.autograd.Function):
         cell: Tensor,  # [B, H]
         is_first: Tensor,  # [T, B] bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        steps, batch = is_first.shape
-        width, wide = weight.shape[1], -(-batch // LANES) * LANES
-        size = x.shape[2]
-        joined = x.new_empty(size + 1 + width, steps * wide)  # x, 1 and h before each step: what the gates are made of
-        told, before_h = joined[:size], joined[size + 1 :]
-        told.copy_(side_by_side(x, wide))
-        joined[size] = 1.0
-        state = [side_by_side(leaf.unsqueeze(0), wide) for leaf in (hidden, cell)]
-        gates = x.new_empty(4 * width, steps * wide)
-        bent, before_c, out = (x.new_empty(width, steps * wide) for _ in range(3))
-        first = is_first.contiguous()
-        given = x.new_empty(0) if bias is None else bias
-        lstm_kernel.forward(
-            told.numpy(), first.numpy(), enter.numpy(), weight.numpy(), given.numpy(), state[0].numpy(),
-            state[1].numpy(), gates.numpy(), bent.numpy(), (before_h.numpy(), before_c.numpy()), out.numpy(),
-        )  # fmt: skip
-        ctx.save_for_backward(joined, enter, weight, gates, bent, before_c, first)
-        ctx.has_bias = bias is not None
-        reads = out.view(width, steps, wide)[:, :, :batch].permute(1, 2, 0)
-        return reads, state[0][:, :batch].t(), state[1][:, :batch].t()
+        run = Run(x, enter, weight, bias, (hidden, cell), is_first)
+        ctx.save_for_backward(enter, weight)  # torch watches that nobody changes them
+        ctx.run, ctx.has_bias = run, bias is not None
+        return run.out, run.hidden, run.cell
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        joined, enter, weight, gates, bent, before_c, first = ctx.saved_tensors
-        steps, batch = first.shape
-        wide, size = joined.shape[1] // steps, enter.shape[1]
-        grad, to_h, to_c = (side_by_side(part, wide) for part in (grads[0], grads[1][None], grads[2][None]))
-        sums = torch.empty_like(gates)
-        turned = weight.t().contiguous()
-        lstm_kernel.backward(
-            grad.numpy(), first.numpy(), turned.numpy(), gates.numpy(), bent.numpy(), before_c.numpy(), to_h.numpy(),
-            to_c.numpy(), sums.numpy(),
-        )  # fmt: skip
-        to_x = None
-        if ctx.needs_input_grad[0]:
-            to_x = (enter.t() @ sums).view(-1, steps, wide)[:, :, :batch].permute(1, 2, 0)
-        found = sums @ joined.t()  # [4 H, D + 1 + H], of W, b and U
-        to_bias = found[:, size] if ctx.has_bias else None
-        to_state = (leaf[:, :batch].t() for leaf in (to_h, to_c))
-        return to_x, found[:, :size], found[:, size + 1 :], to_bias, *to_state, None
+        enter, _ = ctx.saved_tensors
+        run: Run = ctx.run
+        sums, found, to_state = run.back(grads[0], grads[1:])
+        to_x = (sums @ enter).view(*grads[0].shape[:2], run.size) if ctx.needs_input_grad[0] else None
+        to_bias = found[run.size] if ctx.has_bias else None
+        return to_x, found[: run.size].t(), found[run.size + 1 :].t(), to_bias, *to_state, None

@@ -60,7 +60,8 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
 
     def __init__(self, *spaces_and_schedule: Any, **options: Any) -> None:
         super().__init__(*spaces_and_schedule, **options)
-        self.head_views: KeptViews[Any] = KeptViews()  # of the parameters, for who acts
+        self.head_views: KeptViews[Any] = KeptViews()  # of the parameters, for who acts, as
+        self.act_views: KeptViews[Any] = KeptViews()
         self.sees_vectors = self._sees_vectors()
 
     def _install(self, make_cell: Callable[[], Cell], lr_schedule: Schedule) -> None:
@@ -71,6 +72,19 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
         self.lstm_hidden_state_shape = (self.lstm_actor.num_layers, 1, self.lstm_actor.hidden_size)
         rate = {"lr": lr_schedule(1), **self.optimizer_kwargs}
         self.optimizer = cast(Any, self.optimizer_class)(self.parameters(), **rate)
+
+    @property
+    def has_plain_lstms(self) -> bool:
+        """Whether memories are LSTMs of one layer, on a CPU, without projection or second direction."""
+        cells = [cell for cell in (self.lstm_actor, self.lstm_critic) if cell is not None]
+        plain = all(isinstance(cell, FusedLstm) and cell._is_plain(cast(Tensor, cell.weight_hh_l0)) for cell in cells)
+        return plain and all(cell.num_layers == 1 for cell in cells)
+
+    @property
+    def runs_on_two_cores(self) -> bool:
+        """Whether learning is nearly all in ``lstm_lanes`` and ``heads_lanes``, which can keep two cores busy."""
+        on_cpu = self.device.type == "cpu" and heads_lanes is not None
+        return on_cpu and self.sees_vectors and isinstance(self.lstm_actor, FusedLstm)
 
     @property
     def clock_period(self) -> int:
@@ -151,6 +165,10 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
         Returns:
             actions [B, ...], values [B], log-probabilities [B], the memory after the step.
         """
+        if quick_act is not None and flags.is_valid is None and quick_act.serves_act(self, obs, memory.pi):
+            states = [state for state in memory if state is not None]
+            *said, states = quick_act.act(self, cast(Tensor, obs), states, flags.is_first)
+            return said[0], said[1], said[2], Memory(states[0], states[1] if len(states) > 1 else None)
         pi_features, vf_features = self._both_features(obs)
         latent_pi, pi = self._sequence(self.lstm_actor, self.lstm_actor.act, pi_features, memory.pi, flags)
         vf = memory.vf

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
 
-from nl_agents.memory.views import Views
+from nl_agents.memory.views import Array, Views
 from nl_agents.sb3 import act_kernel, lstm_kernel
 
 if TYPE_CHECKING:
@@ -70,18 +70,57 @@ def speak(policy: MemoryActorCritic, latent_pi: Tensor, latent_vf: Tensor) -> tu
     return torch.from_numpy(actions), torch.from_numpy(values[:, 0]), torch.from_numpy(log_probs)
 
 
+class ActViews(HeadViews):
+    """The same and the LSTM layers; ``acts`` says whether these are known too: one layer each, that heads read."""
+
+    def __init__(self, policy: MemoryActorCritic) -> None:
+        super().__init__(policy)
+        cells = [cell for cell in (policy.lstm_actor, policy.lstm_critic) if cell is not None]
+        self.acts = self.served and (len(cells) > 1 or policy.shared_lstm) and policy.has_plain_lstms
+        if self.acts:
+            weight = cast(Tensor, policy.action_net.weight)
+            self.dtype, self.choices = weight.dtype, len(weight)
+            self.memories = tuple(_weights(self, cell, 0) for cell in cells)
+
+
+def _weights(views: Views, cell: FusedLstm, layer: int) -> tuple[Array, Array, tuple[Array, Array]]:
+    """W, U and both biases of a layer; biases of length 0 where there are none."""
+    enter, weight = (views.parameter(cell, f"weight_{way}_l{layer}") for way in ("ih", "hh"))
+    none = np.empty(0, enter.dtype)
+    first, other = (views.parameter(cell, f"bias_{way}_l{layer}") if cell.bias else none for way in ("ih", "hh"))
+    return enter, weight, (first, other)
+
+
+def serves_act(policy: MemoryActorCritic, obs: Any, state: Any) -> bool:
+    """Whether ``act`` can do it: vectors seen as they are, LSTMs of one layer on CPU, heads that ``speak`` knows."""
+    if not (isinstance(obs, Tensor) and policy.sees_vectors and obs.is_cpu):
+        return False
+    views = policy.act_views.of(lambda: ActViews(policy))
+    fits = views.acts and obs.dtype == views.dtype == state.hidden.dtype and views.dtype in PRECISIONS
+    return fits and not any(part._forward_hooks or part._forward_pre_hooks for part in views.parts)
+
+
+def act(policy: MemoryActorCritic, obs: Tensor, states: list[LstmState], is_first: Tensor) -> Any:
+    """Actions, values, log-probabilities, each [B], and the states after the step; ``states`` are given away."""
+    views = policy.act_views.of(lambda: ActViews(policy))
+    kept: Any = [type(state)(state.hidden.contiguous(), state.cell.contiguous()) for state in states]
+    arrays = tuple((state.hidden.numpy()[:, 0], state.cell.numpy()[:, 0]) for state in kept)
+    noise = torch.empty((len(obs), views.choices), dtype=views.dtype).exponential_(1.0)
+    (actor, mine), (critic, theirs) = views.actor, views.critic
+    found = act_kernel.respond(
+        obs.contiguous().numpy(), is_first.contiguous().numpy()[0], views.memories, arrays, actor, critic,
+        (mine, theirs), noise.numpy(),
+    )  # fmt: skip
+    actions, log_probs, values = (torch.from_numpy(part) for part in found)
+    return actions, values, log_probs, kept
+
+
 class LayerViews(Views):
     """The parameters of an LSTM's layers as the kernel takes them."""
 
     def __init__(self, cell: FusedLstm) -> None:
         super().__init__()
-        first: Tensor = cell.weight_ih_l0  # type: ignore[assignment]
-        none = np.empty(0, first.detach().numpy().dtype)
-        self.layers = []
-        for layer in range(cell.num_layers):
-            weights = (self.parameter(cell, f"weight_{way}_l{layer}") for way in ("ih", "hh"))
-            names = (f"bias_{way}_l{layer}" for way in ("ih", "hh"))
-            self.layers.append((*weights, tuple(self.parameter(cell, name) if cell.bias else none for name in names)))
+        self.layers = [_weights(self, cell, layer) for layer in range(cell.num_layers)]
 
 
 def serves_step(cell: FusedLstm, x: Tensor, state: LstmState, is_valid: Tensor | None) -> bool:

@@ -41,19 +41,27 @@ def made(policy: str = "MlpLstmPolicy", **kwargs: Any) -> FastRecurrentPPO:
 
 @pytest.mark.parametrize("critic", CRITICS)
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("layers", [1, 2])
-def test_acting_draws_what_torch_draws(shape: str, critic: str, layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("layers", "whole"), [(1, True), (1, False), (2, False)])
+def test_acting_draws_what_torch_draws(
+    shape: str, critic: str, layers: int, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``whole``: features are what is seen, so a step is one compiled call where the critic has a memory to read."""
     policy = made(lstm_hidden_size=6, n_lstm_layers=layers, **SHAPES[shape], **CRITICS[critic]).policy
     outcomes = []
+    serves_act = policies.quick_act.serves_act
     for quick in (True, False):
         if not quick:
             monkeypatch.setattr(policies, "quick_act", None)
             monkeypatch.setattr("nl_agents.sb3.cells.quick_act", None)
         torch.manual_seed(0)
         memory, said = policy.initial_memory(3), []
+        policy.sees_vectors = whole and quick
+        assert not quick or serves_act(policy, torch.zeros(3, 3).double(), memory.pi) == (
+            whole and critic != "feed-forward"
+        )
         for step in range(4):
             first = torch.tensor([[step in (0, 2), False, step == 3]])
-            obs = torch.randn(3, 3, dtype=torch.float64)
+            obs = torch.randn(3, 3).double()
             actions, values, log_probs, memory = policy.act_step(obs, memory, SequenceFlags(first))
             said += [actions.double(), values, log_probs]
         outcomes.append([*said, *memory.pi, *([] if memory.vf is None else memory.vf)])
