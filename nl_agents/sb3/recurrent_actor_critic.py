@@ -19,6 +19,8 @@ from nl_agents.sb3.remembering import RememberingNet, RememberingPolicy
 class RecurrentActor(RememberingNet, Actor):
     """A squashed Gaussian over actions, of all that was seen so far: extractor, core, SAC's perceptron and heads."""
 
+    shortcut = True
+
     def get_action_dist_params(self, obs: PyTorchObs) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Of newborn memories, for the host's own methods."""
         return self.spread(self.newborn(obs))
@@ -43,6 +45,8 @@ class RecurrentCritic(RememberingNet, ContinuousCritic):
     The action enters behind the core, at the heads. So the core runs once for any number of actions, and the actor's
     gradient goes through the heads alone.
     """
+
+    shortcut = True
 
     def forward(self, obs: Any, actions: Tensor) -> tuple[Tensor, ...]:
         """Q-values [B, 1] of each head, of newborn memories."""
@@ -125,6 +129,10 @@ class RecurrentSACPolicy(RememberingPolicy, SACPolicy):
         """Inverse of ``pack_memory``."""
         pi, vf = self.split(vector)
         return ActorCriticMemory(self.actor.cell.unpack(pi), self.critic.cell.unpack(vf))
+
+    def pack_acting(self, memory: ActorCriticMemory) -> Tensor:
+        """The actor's."""
+        return self.actor.cell.pack(memory.pi)
 
     def split(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """The packed memories of actor and critic, in ``pack_memory``'s vector."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -23,47 +23,50 @@ CoreMaker = Callable[..., MemoryCore]
 class RememberingNet(BaseModel):
     """A network of SB3 whose heads read a core in the place of the extractor: extractor, core, heads.
 
-    To be named before the host's class among the bases.
+    To be named before the host's class among the bases. Where ``shortcut``, heads read what is seen now beside what the
+    core says of it, so that a core need not carry the present through.
 
     Args:
         arguments: the host network's, by name.
         core: name of a core, or a callable ``core(input_size=, width=, **core_kwargs)``.
         core_kwargs: options of the core.
-        width: of the core's read-out, which is what the heads are built for.
+        width: of the core's read-out.
         features_dim: of the extractor.
     """
 
     features_extractor: Any
+    shortcut: ClassVar[bool] = False
 
     def __init__(
         self, *, core: str | CoreMaker, core_kwargs: dict[str, Any], width: int, features_dim: int, **arguments: Any
     ) -> None:
-        cast(Any, super()).__init__(features_dim=width, **arguments)
+        cast(Any, super()).__init__(features_dim=width + features_dim * self.shortcut, **arguments)
         sizes = {"input_size": features_dim, "width": width}
         made = make_core(core, **sizes, **core_kwargs) if isinstance(core, str) else core(**sizes, **core_kwargs)
         self.cell = CoreCell(made)
 
     def newborn(self, obs: PyTorchObs) -> Tensor:
-        """Read-outs [B, W] of newborn memories."""
+        """What the heads read [B, W] of newborn memories."""
         first = torch.ones(1, batch_of(obs), dtype=torch.bool, device=self.device)
         return self.read(obs, self.cell.initial(first.shape[1], self.device), first, None, 0)[0][0]
 
     def read(
         self, obs: PyTorchObs, state: Any, is_first: Tensor, is_valid: Tensor | None, phase: int | None
     ) -> tuple[Tensor, Any]:
-        """Read-outs [T, B, W] of a block whose observations are laid flat [T * B, ...], and the memory after it."""
+        """What the heads read [T, B, W] of a block of observations laid flat [T * B, ...], and the memory after it."""
         x = self.extract_features(obs, self.features_extractor).view(*is_first.shape, -1)
-        return self.cell.run(x, state, is_first, is_valid, phase)
+        y, state = self.cell.run(x, state, is_first, is_valid, phase)
+        return self._beside(y, x), state
 
     @torch.no_grad()
     def read_step(self, obs: PyTorchObs, state: Any, is_first: Tensor, is_valid: Tensor | None) -> tuple[Tensor, Any]:
-        """Read-outs [B, W] of one step [1, B]; ``state`` is given away."""
+        """What the heads read [B, W] of one step [1, B]; ``state`` is given away."""
         x = self.extract_features(obs, self.features_extractor).unsqueeze(0)
         y, state = self.cell.act(x, state, is_first, is_valid)
-        return y[0], state
+        return self._beside(y[0], x[0]), state
 
     def read_behind(self, batch: SequenceBatch, stored: Tensor, burn_in: int) -> Tensor:
-        """Read-outs [L + 1, m, W] of windows behind their first ``burn_in`` steps.
+        """What the heads read [L + 1, m, W] of windows behind their first ``burn_in`` steps.
 
         Those are run without gradient: what is then remembered is of today's weights, and gradients end there.
 
@@ -80,9 +83,11 @@ class RememberingNet(BaseModel):
                 rows = _flat(batch.observations, slice(None, burn_in))
                 _, state = self.read(rows, state, batch.is_first[:burn_in], part, 0)
         part, phase = None if valid is None else valid[burn_in:], burn_in % self.cell.clock_period
-        return self.read(_flat(batch.observations, slice(burn_in, None)), state, batch.is_first[burn_in:], part, phase)[
-            0
-        ]
+        rows = _flat(batch.observations, slice(burn_in, None))
+        return self.read(rows, state, batch.is_first[burn_in:], part, phase)[0]
+
+    def _beside(self, y: Tensor, x: Tensor) -> Tensor:
+        return torch.cat((y, x), dim=-1) if self.shortcut else y
 
 
 class RememberingPolicy(BasePolicy):
@@ -141,6 +146,10 @@ class RememberingPolicy(BasePolicy):
     def unpack_memory(self, vector: Tensor) -> Any:
         """Inverse of ``pack_memory``."""
         return self.acting.cell.unpack(vector)
+
+    def pack_acting(self, memory: Any) -> Tensor:
+        """Of who acts alone, which is what ``predict`` carries."""
+        return self.pack_memory(memory)
 
     @torch.no_grad()
     def predict(

@@ -100,6 +100,10 @@ class SequenceLearner(OffPolicyAlgorithm):
         self.clock += 1
         return obs, torch.from_numpy(first[None]).to(self.device), is_valid
 
+    def memory_state(self) -> tuple[NDArray[np.float32]]:
+        """A copy of the live memory of who acts, as ``predict(obs, state=...)`` takes it: one packed row a stream."""
+        return (self.policy.pack_acting(self.memory).cpu().numpy(),)
+
     def _store_transition(self, replay_buffer: Any, buffer_action: Any, new_obs: Any, *rest: Any) -> None:
         """Adds the step to the replay, as it was before normalisation; ``rest`` are rewards, ends and infos."""
         reward, ended, infos = rest

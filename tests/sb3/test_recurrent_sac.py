@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
 from nl_agents.errors import ConfigError
-from nl_agents.sb3 import RecurrentSAC
+from nl_agents.sb3 import RecurrentDQN, RecurrentSAC, evaluate_policy_lifelong
 from nl_agents.sb3.recurrent_sac import SACLosses
 from nl_agents.sb3.sequence_replay import SequenceBatch, SequenceReplay
 from tests.sb3.small import POLICY_KWARGS, Toy
@@ -102,9 +102,9 @@ def step_by_step(net: Any, batch: SequenceBatch, stored: Tensor, burn_in: int) -
                     state = type(state)(*(torch.zeros_like(leaf) for leaf in state))
                 x = net.features_extractor(batch.observations[t, m : m + 1])
                 read, state = net.cell.run(x.unsqueeze(0), state, never)
-                reads.append(read[0, 0])
+                reads.append(torch.cat((read[0, 0], x[0])))
             else:
-                reads.append(torch.zeros(net.cell.core.width, dtype=torch.float64))
+                reads.append(torch.zeros(net.cell.core.width + 3, dtype=torch.float64))
         windows.append(reads)
     return windows
 
@@ -274,6 +274,19 @@ def test_memory_of_scope_episode_begins_anew_and_of_scope_never_goes_on() -> Non
 def test_memory_goes_on_where_an_action_is_drawn_at_random() -> None:
     model = model_of(learning_starts=10_000).learn(40)
     assert model.clock == 20 and all(leaf.abs().max() > 0 for part in model.memory for leaf in part)
+
+
+def test_it_is_evaluated_from_its_live_memory() -> None:
+    for model in (
+        model_of().learn(60),
+        RecurrentDQN("HopePolicy", make_vec_env(Toy, 2), **SHORT, policy_kwargs=POLICY_KWARGS["gru"]).learn(60),
+    ):
+        (kept,) = model.memory_state()
+        assert kept.shape[0] == 2 and np.abs(kept).max() > 0
+        env = make_vec_env(Toy, 3, env_kwargs={"space": model.action_space})
+        lived = evaluate_policy_lifelong(model, env, 3)  # three streams take turns with two memories
+        assert len(lived.returns) == 3 and lived.memory[0].shape == (3, kept.shape[1])
+        assert np.array_equal(model.memory_state()[0], kept)
 
 
 def test_actions_are_within_bounds_and_stored_as_the_heads_give_them() -> None:
