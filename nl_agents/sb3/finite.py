@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
 
 
 def blanked(observation: Any) -> tuple[Any, NDArray[np.bool_]]:
@@ -26,3 +29,16 @@ def blanked(observation: Any) -> tuple[Any, NDArray[np.bool_]]:
         return observation, fine
     blank = {key: np.where(fine.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0) for key, leaf in leaves.items()}
     return (blank if isinstance(observation, dict) else blank[""]), fine
+
+
+def blanked_tensors(obs: PyTorchObs) -> tuple[PyTorchObs, Tensor | None]:
+    """``blanked`` for tensors; of the rows that were finite [B] it says None where all were."""
+    leaves = obs if isinstance(obs, dict) else {"": obs}
+    rows = [leaf.isfinite().reshape(len(leaf), -1).all(dim=1) for leaf in leaves.values()]
+    fine = torch.stack(rows).all(dim=0)
+    if bool(fine.all()):
+        return obs, None
+    blank = {key: leaf.clone() for key, leaf in leaves.items()}
+    for leaf in blank.values():
+        leaf[~fine] = 0
+    return (blank if isinstance(obs, dict) else blank[""]), fine

@@ -42,10 +42,10 @@ class RecurrentSAC(SequenceLearner, SAC):
         alpha     : mean -log alpha (l_t + target_entropy)        where ``ent_coef`` is "auto"
 
     Three cores: the actor's, the critic's, which all Q-heads read, and that of the critic's target. Actor and critic
-    share none, which is the choice that Ni et al. (2022, "Recurrent model-free RL can be a strong baseline for many
-    POMDPs") found to matter most: the gradients of the two losses differ too much for one memory. The action enters at
-    the heads, behind the critic's core, as theirs does: one pass serves the action that was taken and the one that is
-    drawn. Both live memories are stored with the steps; the target begins from the critic's.
+    share none, which Ni et al. (2022, "Recurrent model-free RL can be a strong baseline for many POMDPs") found to
+    matter for return and stability. As in their networks the heads read the features of the present step beside the
+    core's read-out, and the action enters there, behind the critic's core: one pass serves the action that was taken
+    and the one that is drawn. Both live memories are stored with the steps; the target begins from the critic's.
 
     Each core runs over the first b steps (burn-in) without gradient, so gradients through time end L steps back; the
     losses are taken over the L steps that follow. None goes from the actor's loss into the critic's core. The critic

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nl_agents.memory import MemoryCore, make_core
 from nl_agents.sb3.cells import CoreCell
+from nl_agents.sb3.finite import blanked_tensors
 from nl_agents.sb3.sequence_replay import SequenceBatch
 
 CoreMaker = Callable[..., MemoryCore]
@@ -159,14 +160,19 @@ class RememberingPolicy(BasePolicy):
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
-        """The action and the memory after it; ``state=None`` is a newborn memory, one packed row a stream."""
+        """The action and the memory after it; ``state=None`` is a newborn memory, one packed row a stream.
+
+        An observation that is not finite is taken as zeros and writes no memory.
+        """
         self.set_training_mode(False)
-        obs, vectorized = self.obs_to_tensor(observation)
+        tensors, vectorized = self.obs_to_tensor(observation)
+        obs, fine = blanked_tensors(tensors)
         count, cell = batch_of(obs), self.acting.cell
         first = np.zeros(count, np.bool_) if episode_start is None else np.asarray(episode_start, np.bool_).reshape(-1)
         packed = None if state is None else torch.as_tensor(state[0]).to(self.device)
         memory = cell.initial(count, self.device) if packed is None else cell.unpack(packed.clone())
-        read, memory = self.acting.read_step(obs, memory, torch.from_numpy(first[None]).to(self.device), None)
+        is_first, is_valid = torch.from_numpy(first[None]).to(self.device), None if fine is None else fine[None]
+        read, memory = self.acting.read_step(obs, memory, is_first, is_valid)
         actions = self.choose(read, deterministic)
         return (actions if vectorized else actions[0]), (cell.pack(memory).cpu().numpy(),)
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
-from nl_agents.errors import ConfigError
+from nl_agents.errors import ConfigError, StateMismatchError
 from nl_agents.sb3.finite import blanked
 from nl_agents.sb3.remembering import RememberingPolicy
 from nl_agents.sb3.sequence_replay import SequenceBatch, SequenceReplay
@@ -144,6 +144,26 @@ class SequenceLearner(OffPolicyAlgorithm):
         """As in SB3, with the live memory; ``save_replay_buffer`` keeps the replay."""
         self.packed_memory = self.policy.pack_memory(self.memory).cpu().numpy()
         super().save(*arguments, **options)
+
+    def load_replay_buffer(self, *arguments: Any, **options: Any) -> None:
+        """As in SB3.
+
+        Raises:
+            StateMismatchError: a replay of other windows or another memory, or one whose step clock stands elsewhere.
+        """
+        own = self.replay_buffer
+        super().load_replay_buffer(*arguments, **options)
+        loaded, period = self.replay_buffer, self.policy.clock_period
+        assert own is not None and loaded is not None
+        sizes = [(part.stride, part.window, part.n_envs, part.memories.shape[-1]) for part in (loaded, own)]
+        apart = (loaded.clock - self.clock) % period
+        if sizes[0] != sizes[1] or apart:
+            self.replay_buffer = own
+            raise StateMismatchError(
+                f"the replay has (train_length, burn_in + train_length, streams, floats of a memory) = {sizes[0]} and "
+                f"the model {sizes[1]}; their step clocks are {apart} of {period} steps apart (0 is needed): build the "
+                "model with the same lengths and core, and save both at the same step"
+            )
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "memory", "_stored", "_fine"]

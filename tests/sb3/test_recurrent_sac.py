@@ -17,7 +17,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
-from nl_agents.errors import ConfigError
+from nl_agents.errors import ConfigError, StateMismatchError
 from nl_agents.sb3 import RecurrentDQN, RecurrentSAC, evaluate_policy_lifelong
 from nl_agents.sb3.recurrent_sac import SACLosses
 from nl_agents.sb3.sequence_replay import SequenceBatch, SequenceReplay
@@ -336,6 +336,20 @@ def test_a_fixed_coefficient_and_the_policy_alone_are_saved_too(tmp_path: Path) 
     assert np.array_equal(policy.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0])
 
 
+def test_a_replay_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    model = model_of("hope", train_freq=1, learning_starts=10_000).learn(60)
+    model.save_replay_buffer(tmp_path / "replay")
+    with pytest.raises(StateMismatchError, match=r"= \(8, 11, 2, .*and the model \(16, 19, 2"):
+        model_of("hope", train_length=16).load_replay_buffer(tmp_path / "replay")
+    other, before = model_of("hope"), model.replay_buffer.clock
+    own = other.replay_buffer
+    with pytest.raises(StateMismatchError, match=f"{before % 8} of 8 steps apart"):
+        other.load_replay_buffer(tmp_path / "replay")
+    assert other.replay_buffer is own
+    model.load_replay_buffer(tmp_path / "replay")
+    assert model.replay_buffer.clock == before
+
+
 # -------------------------------------------------------------------- what else it is given
 
 
@@ -359,6 +373,17 @@ def test_what_is_not_finite_is_not_learnt_from(what: str) -> None:
     model = model_of("hope", toy={"bad": (3, what)}).learn(150)
     assert finite(model) and model.nonfinite > 0
     assert bool(torch.isfinite(model.policy.pack_memory(model.memory)).all())
+
+
+def test_predict_takes_an_observation_that_is_not_finite_as_nothing() -> None:
+    for kind, policy in (("box", "HopePolicy"), ("dict", "HopeMultiInputPolicy")):
+        model = model_of(policy=policy, toy={"kind": kind})
+        obs = model.env.reset()
+        _, state = model.predict(obs)
+        (obs["a"] if kind == "dict" else obs)[1, 0] = np.nan
+        actions, after = model.predict(obs, state)
+        assert np.isfinite(actions).all()
+        assert np.array_equal(after[0][1], state[0][1]) and not np.array_equal(after[0][0], state[0][0])
 
 
 def test_a_gradient_that_is_not_finite_is_refused() -> None:
