@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.type_aliases import PyTorchObs, RolloutReturn
 from torch import Tensor
 
 from nl_agents.errors import ConfigError, StateMismatchError
@@ -99,6 +99,15 @@ class SequenceLearner(OffPolicyAlgorithm):
         obs, _ = self.policy.obs_to_tensor(observation)
         self.clock += 1
         return obs, torch.from_numpy(first[None]).to(self.device), is_valid
+
+    def collect_rollouts(self, *arguments: Any, **options: Any) -> RolloutReturn:
+        """As in SB3; a step after which a callback ended all is stored too, as the memory has lived it."""
+        rollout = super().collect_rollouts(*arguments, **options)
+        if not rollout.continue_training:
+            lived = options["callback"].locals
+            names = ("replay_buffer", "buffer_actions", "new_obs", "rewards", "dones", "infos")
+            self._store_transition(*(lived[name] for name in names))
+        return rollout
 
     def memory_state(self) -> tuple[NDArray[np.float32]]:
         """A copy of the live memory of who acts, as ``predict(obs, state=...)`` takes it: one packed row a stream."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
@@ -54,6 +55,23 @@ def test_memory_of_scope_episode_begins_anew_and_of_scope_never_goes_on() -> Non
 def test_memory_goes_on_where_an_action_is_drawn_at_random() -> None:
     model = model_of(learning_starts=10_000).learn(40)
     assert model.clock == 20 and all(leaf.abs().max() > 0 for part in model.memory for leaf in part)
+
+
+def test_a_step_after_which_a_callback_stops_is_kept_too() -> None:
+    """Else the replay's clock would fall behind the memory's."""
+
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.n_calls < 5
+
+    model = model_of("hope", learning_starts=10_000).learn(100, callback=Stop())
+    assert model.clock == model.replay_buffer.clock == 5
+    model.learn(80, reset_num_timesteps=False)
+    batch = batch_of(model, 12)
+    stored, _ = model.policy.split(batch.memory)
+    assert model.clock == model.replay_buffer.clock == 45
+    assert np.flatnonzero(model.replay_buffer.begins[:, 0]).tolist() == list(range(0, 45, 7))  # the episode went on
+    assert bool((model.policy.actor.cell.unpack(stored).phase % 8 == 0).all())
 
 
 def test_it_is_evaluated_from_its_live_memory() -> None:
