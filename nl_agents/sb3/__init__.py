@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         HopePolicy,
     )
     from nl_agents.sb3.recurrent_dqn import RecurrentDQN
+    from nl_agents.sb3.recurrent_sac import RecurrentSAC
     from nl_agents.sb3.upkeep import UpkeepCallback, policy_units
     from nl_agents.sb3.window_extractor import HopeWindowExtractor
 
@@ -42,6 +43,7 @@ _HOMES = {
     "LifelongEvaluation": "evaluation",
     "MemoryCallback": "callbacks",
     "RecurrentDQN": "recurrent_dqn",
+    "RecurrentSAC": "recurrent_sac",
     "TaskSwitchCallback": "callbacks",
     "UpkeepCallback": "upkeep",
     "VecHistory": "history",
@@ -68,6 +70,7 @@ __all__ = [
     "LifelongEvaluation",
     "MemoryCallback",
     "RecurrentDQN",
+    "RecurrentSAC",
     "TaskSwitchCallback",
     "UpkeepCallback",
     "VecHistory",

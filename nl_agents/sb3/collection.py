@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from nl_agents.sb3.finite import blanked
 from nl_agents.sb3.policies import Memory, MemoryActorCritic, SequenceFlags
 from nl_agents.sb3.rollout_chunks import ChunkBuffer
 from nl_agents.sb3.two_cores import one_thread_each
@@ -71,7 +72,7 @@ class Collector:
         self, model: FastRecurrentPPO, env: VecEnv, callback: BaseCallback, buffer: ChunkBuffer, step: int
     ) -> bool:
         written = buffer.host
-        observation, finite = self._finite(model._last_obs)
+        observation, finite = blanked(model._last_obs)
         shown = buffer.put_observation(step, observation)
         assert model._last_episode_starts is not None
         is_first = np.asarray(model._last_episode_starts, np.bool_)
@@ -87,7 +88,7 @@ class Collector:
             self.nonfinite += int(np.count_nonzero(~good) + np.count_nonzero(~finite))
             rewards = np.where(good, rewards, 0.0)
         truncated = self._cut(ended, infos)
-        _, reached = self._finite(new_obs)
+        _, reached = blanked(new_obs)
         trains = finite & good & (reached | ended)
         written["actions"][step] = taken.reshape(written["actions"].shape[1:])
         written["values"][step], written["log_probs"][step] = values.cpu().numpy(), log_probs.cpu().numpy()
@@ -131,7 +132,7 @@ class Collector:
         """Values the last observations of cut episodes, all streams at once; returns [B] which of them are finite."""
         seen = [infos[stream]["terminal_observation"] for stream in streams]
         last = {key: np.stack([row[key] for row in seen]) for key in seen[0]} if isinstance(seen[0], dict) else seen
-        last, fine = self._finite(last if isinstance(last, dict) else np.stack(last))
+        last, fine = blanked(last if isinstance(last, dict) else np.stack(last))
         index = torch.from_numpy(streams).to(buffer.device)
         values = self._follow(_tensors(last, buffer.device), self.memory.rows(index), np.zeros(len(streams), np.bool_))
         buffer.host["bootstrap_values"][step, streams] = values.cpu().numpy()
@@ -142,7 +143,7 @@ class Collector:
 
     def _bootstrap(self, model: FastRecurrentPPO, buffer: ChunkBuffer) -> None:
         """Fills in what each step led to: the next step's value, the last observation's at the end."""
-        last, _ = self._finite(model._last_obs)
+        last, _ = blanked(model._last_obs)
         assert model._last_episode_starts is not None
         values = self._follow(_tensors(last, buffer.device), self.memory, model._last_episode_starts)
         lived, written = buffer.num_steps, buffer.host
@@ -153,21 +154,6 @@ class Collector:
         flags = self._flags(np.asarray(is_first, np.bool_), None)
         with one_thread_each() if self.policy.runs_on_two_cores else nullcontext():
             return self.policy.values_after(observation, memory, flags)
-
-    def _finite(self, observation: Any) -> tuple[Any, Flags]:
-        """Blanks rows that are not finite; returns the observation and [B] which rows were finite."""
-        leaves = observation if isinstance(observation, dict) else {"": observation}
-        finite = np.ones(len(next(iter(leaves.values()))), np.bool_)
-        for leaf in leaves.values():
-            if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
-                finite &= np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1)
-        if finite.all():
-            return observation, finite
-        blank = {}
-        for key, leaf in leaves.items():
-            blank[key] = leaf.copy()
-            blank[key][~finite] = 0
-        return (blank if isinstance(observation, dict) else blank[""]), finite
 
     def _to_env(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Box actions as the environment takes them: unsquashed, or clipped."""

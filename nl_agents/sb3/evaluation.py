@@ -85,7 +85,6 @@ def _start(model: Any, memory: Any, streams: int) -> Any:
         memory = live_memory(model)
         if memory is None:
             raise StateMismatchError(f"{type(model).__name__} has no live memory; pass memory='newborn' or a state")
-    if isinstance(memory, tuple) and all(isinstance(part, np.ndarray) and part.ndim == 3 for part in memory):
-        order = np.arange(streams) % memory[0].shape[1]
-        return tuple(part[:, order].copy() for part in memory)
+    if isinstance(memory, tuple) and all(isinstance(part, np.ndarray) and part.ndim in (2, 3) for part in memory):
+        return tuple(part.take(np.arange(streams) % part.shape[-2], axis=-2) for part in memory)  # [..., B, hidden]
     return memory

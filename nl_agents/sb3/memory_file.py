@@ -16,18 +16,18 @@ from torch import Tensor
 
 from nl_agents.errors import CheckpointError, StateMismatchError
 
-HostArrays = tuple[NDArray[np.float32], NDArray[np.float32]]
+HostArrays = tuple[NDArray[np.float32], ...]
 _PARTS = ("pi_hidden", "pi_cell", "vf_hidden", "vf_cell")
 
 
 def live_memory(model: BaseAlgorithm) -> HostArrays | None:
-    """The actor's live memory as ``predict(obs, state=...)`` takes it, (h, c) each [layers, B, hidden].
+    """The live memory of who acts, as ``predict(obs, state=...)`` takes it.
 
-    None for a model without memory (PPO, DQN ...).
+    (h, c), each [layers, B, hidden], or for RecurrentDQN and RecurrentSAC one array [B, S]. None for a model without
+    memory (PPO, DQN ...).
     """
     if hasattr(model, "memory_state"):
-        hidden, cell = model.memory_state()
-        return hidden, cell
+        return tuple(model.memory_state())
     states = getattr(model, "_last_lstm_states", None)
     return None if states is None else (states.pi[0].cpu().numpy().copy(), states.pi[1].cpu().numpy().copy())
 

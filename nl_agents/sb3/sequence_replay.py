@@ -21,12 +21,19 @@ class SequenceBatch(NamedTuple):
     """m windows of W + 1 steps, time first: the last row only says what the one before it led to."""
 
     observations: PyTorchObs  # [W + 1, m, ...]
-    actions: Tensor  # [W + 1, m]
-    rewards: Tensor  # [W + 1, m]
+    actions: Tensor  # [W + 1, m] int64, or [W + 1, m, A] float where they are continuous
+    rewards: Tensor  # [W + 1, m], 0 where not finite
     terminated: Tensor  # [W + 1, m] bool
     is_first: Tensor  # [W + 1, m] bool
-    is_valid: Tensor  # [W + 1, m] bool: observation and reward were finite
+    is_valid: Tensor  # [W + 1, m] bool: the observation was finite, so the memory took the step
+    is_paid: Tensor  # [W + 1, m] bool: the reward was finite
     memory: Tensor  # [m, S] packed, before the first step
+
+    def trains(self, burn_in: int) -> Tensor:
+        """Which steps behind the burn-in have a target [L, m]: all they are made of is finite and in the window."""
+        rows, ahead = slice(burn_in, -1), slice(burn_in + 1, None)
+        follows = self.terminated[rows] | (~self.is_first[ahead] & self.is_valid[ahead])
+        return self.is_valid[rows] & self.is_paid[rows] & follows
 
 
 class SequenceReplay(ReplayBuffer):
@@ -77,7 +84,11 @@ class SequenceReplay(ReplayBuffer):
         self.stride, self.window, self.clock, self.begun = stride, window, 0, 0
         rows, host = (capacity, n_envs), torch.device("cpu")
         self.blocks = _allocate(observation_space, rows, host)
-        self.taken, self.paid = np.zeros(rows, np.int64), np.zeros(rows, np.float32)
+        continuous = isinstance(action_space, spaces.Box)
+        self.taken: NDArray[Any] = (
+            np.zeros((*rows, self.action_dim), np.float32) if continuous else np.zeros(rows, np.int64)
+        )
+        self.paid = np.zeros(rows, np.float32)
         self.over, self.begins, self.sound = (np.zeros(rows, np.bool_) for _ in range(3))
         self.memories = torch.zeros(capacity // stride, n_envs, memory_size)
 
@@ -93,18 +104,21 @@ class SequenceReplay(ReplayBuffer):
     def put(
         self,
         observation: Any,
-        actions: NDArray[np.int64],
+        actions: NDArray[Any],
         rewards: NDArray[np.floating[Any]],
         terminated: NDArray[np.bool_],
         is_first: NDArray[np.bool_],
         is_valid: NDArray[np.bool_],
         memory: Tensor | None,
     ) -> None:
-        """Adds one step of all streams; ``memory`` [B, S] where ``wants_memory``."""
+        """Adds one step of all streams; ``memory`` [B, S] where ``wants_memory``.
+
+        A reward may be what it is; an observation that is not finite is blanked and not ``is_valid``.
+        """
         row = self.clock % self.buffer_size
         for block, leaf in _pairs(self.blocks, observation):
             _put(block, row, leaf)
-        self.taken[row], self.paid[row], self.over[row] = actions, rewards, terminated
+        self.taken[row], self.paid[row], self.over[row] = actions.reshape(self.taken[row].shape), rewards, terminated
         self.begins[row], self.sound[row] = is_first, is_valid
         if memory is not None:
             self.memories[row // self.stride] = memory.cpu()
@@ -130,12 +144,15 @@ class SequenceReplay(ReplayBuffer):
         seen = self._normalize_obs(seen if isinstance(self.blocks, dict) else seen[""], env)
         shown = {key: torch.as_tensor(leaf).to(self.device) for key, leaf in _named(seen).items()}
         paid = self._normalize_reward(self.paid[rows, stream], env)
-        columns = [self.taken[rows, stream], paid]
+        good = np.isfinite(paid)
+        columns = [self.taken[rows, stream], np.where(good, paid, 0), good]
         columns += [flags[rows, stream] for flags in (self.over, self.begins, self.sound)]
-        actions, rewards, over, begins, sound = (torch.from_numpy(column).to(self.device) for column in columns)
+        actions, rewards, is_paid, over, begins, sound = (
+            torch.from_numpy(column).to(self.device) for column in columns
+        )
         kept = self.memories[torch.from_numpy(begin % self.buffer_size // self.stride), torch.from_numpy(stream)]
         observations = shown if isinstance(seen, dict) else shown[""]
-        return SequenceBatch(observations, actions, rewards, over, begins, sound, kept.to(self.device))
+        return SequenceBatch(observations, actions, rewards, over, begins, sound, is_paid, kept.to(self.device))
 
 
 def _named(blocks: Any) -> dict[str, Any]:

@@ -21,7 +21,12 @@ from typing import Any
 SETTINGS = Path(__file__).parent / "hyperparams"
 COMMANDS = {"train": "rl_zoo3.train", "enjoy": "rl_zoo3.enjoy"}
 """Where the commands live that do without rl_zoo3's optional packages; its own command line imports all at once."""
-ALGORITHMS = {"hope_ppo": "FastRecurrentPPO", "fast_ppo_lstm": "FastRecurrentPPO", "recurrent_dqn": "RecurrentDQN"}
+ALGORITHMS = {
+    "hope_ppo": "FastRecurrentPPO",
+    "fast_ppo_lstm": "FastRecurrentPPO",
+    "recurrent_dqn": "RecurrentDQN",
+    "recurrent_sac": "RecurrentSAC",
+}
 """Name on the command line -> class in ``nl_agents.sb3``; each has settings of its own."""
 
 
