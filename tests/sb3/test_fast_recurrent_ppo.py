@@ -316,3 +316,19 @@ def test_wrong_uses_are_told() -> None:
         FastRecurrentPPO("HopePolicy", Toy(), chunk_steps=0)
     with pytest.raises(ConfigError, match="clip_range_vf must be > 0, got -1"):
         FastRecurrentPPO("MlpLstmPolicy", Toy(), clip_range_vf=-1)
+
+
+def test_generators_of_cuda_go_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nl_agents.sb3 import fast_recurrent_ppo
+
+    held, set_to = [torch.arange(8, dtype=torch.uint8), torch.ones(8, dtype=torch.uint8)], []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: held)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", set_to.extend)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    state = fast_recurrent_ppo._random_state()
+    fast_recurrent_ppo._set_random_state(state)
+    assert all(torch.equal(one, other) for one, other in zip(held, set_to, strict=True))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    fast_recurrent_ppo._set_random_state(state)
+    assert len(set_to) == 2, "a machine without those devices has nothing to set"
