@@ -43,7 +43,7 @@ ENTRANTS = {
     "cartpole-novel": ("stock-lstm", "our-lstm", "our-lstm-as-torch-begins"),
     "memory-s7": ("hope", "lstm", "gru"),
 }
-STEPS = {"cartpole-novel": 100_000, "memory-s7": 600_000}
+STEPS = {"cartpole-novel": 100_000, "memory-s7": 200_000}
 STREAMS = {"cartpole-novel": 8, "memory-s7": 16}
 BIN = 10_000  # env steps over which training episodes are averaged
 EVALUATED = 100  # episodes after training
