@@ -32,6 +32,10 @@ class SACLosses(NamedTuple):
     ent_coef: Tensor | None  # None where the coefficient is fixed
 
 
+KEYS = ("train/critic_loss", "train/actor_loss", "train/ent_coef_loss")
+"""Under which the losses are logged, as SAC does."""
+
+
 class RecurrentSAC(SequenceLearner, SAC):
     """SAC (Haarnoja et al. 2018) that remembers, on windows of b + L steps from the memories stored there.
 
@@ -128,15 +132,15 @@ class RecurrentSAC(SequenceLearner, SAC):
             losses = None if batch is None else self.losses(batch)
             if losses is None:
                 continue
-            told["ent_coef"].append(float(self._alpha()))
+            told["train/ent_coef"].append(float(self._alpha()))
             self._update(losses)
-            for name, loss in losses._asdict().items():
+            for key, loss in zip(KEYS, losses, strict=True):
                 if loss is not None:
-                    told[f"{name}_loss"].append(float(loss.detach()))
+                    told[key].append(float(loss.detach()))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/nonfinite_transitions", self.nonfinite)
-        for name, values in told.items():
-            self.logger.record(f"train/{name}", np.mean(values))
+        for key, values in told.items():
+            self.logger.record(key, np.mean(values))
 
     def losses(self, batch: SequenceBatch) -> SACLosses | None:
         """See the class; None where nothing in the windows is learnt from."""
