@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib import import_module, util
 from typing import Any, NamedTuple
@@ -112,7 +113,9 @@ def _titans_pytorch(size: Size, given: Sequence, device: str) -> Prepared | None
     """NeuralMemory of the package titans-pytorch, batch first, without resets; one act step is a sequence of one."""
     if util.find_spec("titans_pytorch") is None:
         return None
-    memory: Any = import_module("titans_pytorch").NeuralMemory(dim=size.width, chunk_size=32).to(device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package's own, about torch.jit
+        memory: Any = import_module("titans_pytorch").NeuralMemory(dim=size.width, chunk_size=32).to(device)
     x, gradient = given.x.transpose(0, 1), given.gradient.transpose(0, 1)
     kept: list[Any] = [None]
 
