@@ -48,7 +48,17 @@ def test_the_later_seeds_are_judged_by_the_whole_of_training(tmp_path: Path) -> 
     kept(tmp_path, "our-lstm", [100.0] * 5 + [399.0 + n for n in range(10)])  # mean over training 1 less on later seeds
     said = sb3_curve_report.report(tmp_path, tmp_path / "figures")
     assert "margin 25: equivalence not shown" in said
-    assert "our-lstm less stock, mean over training, 10 and 10 of 10 seeds: -1.0" in said and "50: equivalent" in said
+    assert "mean over training, 10 and 10 of the 10 seeds from 5 on: -1.0" in said and "50: equivalent" in said
+
+
+def test_the_last_look_takes_all_seeds_behind_the_first_five_and_a_wider_interval(tmp_path: Path) -> None:
+    kept(tmp_path, "stock-lstm", [500.0] * 5 + [401.0 + n for n in range(30)])
+    kept(tmp_path, "our-lstm", [100.0] * 5 + [399.0 + n for n in range(30)])
+    groups = sb3_curve_report.read(tmp_path, "cartpole-novel")
+    looks = (sb3_curve_report.LAST, 0.95), (sb3_curve_report.LAST, sb3_curve_report.LAST_LEVEL)
+    first, last = (sb3_curve_report.later_verdict(groups, "our-lstm", *look) for look in looks)
+    assert "30 and 30 of the 30 seeds from 5 on: -1.0 [-3.3, +1.3] (95.0%)" in first
+    assert "30 and 30 of the 30 seeds from 5 on: -1.0 [-3.6, +1.6] (97.5%), margin 50: equivalent" in last
 
 
 def test_no_spread_is_an_interval_of_no_width() -> None:
