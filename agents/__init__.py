@@ -99,14 +99,15 @@ def make(name: str, env: Any, *, seed: int = 0, device: str = "auto", config: Ag
         seed: seed of everything but the environment.
         device: "auto", "cpu" or "cuda".
         config: options; None means the agent's own defaults with what the environment's suite recommends for all
-            (``env.recommended``).
+            (``env.recommended``; behind wrappers ``env.unwrapped``'s, without ``memory.grid`` where the observation is
+            no longer the suite's own).
 
     Raises:
         UnknownNameError: no such agent.
         PrivilegeError: the agent must be told boundaries and ``env`` tells none.
     """
     entry = spec(name)
-    level = getattr(env, "info_level", "hidden")
+    level = getattr(env.unwrapped, "info_level", "hidden")
     if entry.needs_boundary and level == "hidden":
         raise PrivilegeError(
             f"agent {name!r} must be told where tasks change, and this environment tells nothing (info='hidden'); "
@@ -115,7 +116,7 @@ def make(name: str, env: Any, *, seed: int = 0, device: str = "auto", config: Ag
     if entry.needs_task_id and level != "task-id":
         raise PrivilegeError(f"agent {name!r} must be told the task; build the environment with info='task-id'")
     if config is None:
-        config = apply_options(entry.make_config(), getattr(env, "recommended", {}))
+        config = apply_options(entry.make_config(), _recommended(env))
     return Agent(
         name,
         env,
@@ -160,3 +161,11 @@ def load(path: str | os.PathLike[str], env: Any = None, device: str = "auto") ->
     if agent.actor is not None:
         agent.actor.started = False
     return agent
+
+
+def _recommended(env: Any) -> dict[str, Any]:
+    """What the suite of an environment, or of the one that it wraps, recommends to all agents."""
+    found = dict(getattr(env.unwrapped, "recommended", {}))
+    if env.single_observation_space != env.unwrapped.single_observation_space:
+        found.pop("memory.grid", None)
+    return found

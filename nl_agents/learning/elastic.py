@@ -43,14 +43,15 @@ class ElasticPolicy(ElasticWeights):
         inputs = PolicyInput(*(block.clone() for block in rollout.inputs()))
         self.last = (inputs, rollout.trains.clone(), rollout.state.clone())
 
-    def at_switch(self) -> None:
-        """Consolidates; a switch before the first rollout has nothing to file."""
+    def at_switch(self) -> bool:
+        """Consolidates, and so meets the switch; one before the first rollout has nothing to file."""
         if self.last is None:
-            return
+            return True
         trains = self.last[1]
         fisher = diagonal_fisher(self._scores(), self.parameters)
         steps = trains.sum().clamp(min=1) / trains.shape[1]  # a stream's, on average: each draw is one stream's sum
         self.consolidate([tensor / steps for tensor in fisher])
+        return True
 
     def _scores(self) -> Iterator[Tensor]:
         assert self.last is not None

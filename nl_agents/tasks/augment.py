@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,41 @@ class AugmentObservation(Wrapper):
                 final = info["final_obs"][stream]
                 info["final_obs"][stream] = {**(final if self._is_dict else {"obs": final}), **last}
         return self._joined(seen), reward, terminated, truncated, info
+
+    @property
+    def exact_state(self) -> bool:
+        """That of the env inside; like the next three for those who save lives, where the env inside has it."""
+        return bool(self.env.exact_state)  # type: ignore[attr-defined]
+
+    @property
+    def recreate(self) -> Callable[[int], None]:
+        """That of the env inside."""
+        found: Callable[[int], None] = self.env.recreate  # type: ignore[attr-defined]
+        return found
+
+    @property
+    def get_state(self) -> Callable[[], dict[str, Any]]:
+        """Returns the state inside and what was last done and earned."""
+        inner: Callable[[], dict[str, Any]] = self.env.get_state  # type: ignore[attr-defined]
+        return lambda: {
+            "inner": inner(),
+            "action": self._action.copy(),
+            "reward": self._reward.copy(),
+            "waiting": self._waiting.copy(),
+        }
+
+    @property
+    def set_state(self) -> Callable[[dict[str, Any]], None]:
+        """Takes up what ``get_state`` gave."""
+        inner: Callable[[dict[str, Any]], None] = self.env.set_state  # type: ignore[attr-defined]
+
+        def take_up(state: dict[str, Any]) -> None:
+            inner(state["inner"])
+            self._action = np.array(state["action"], self._action.dtype)
+            self._reward = np.array(state["reward"], np.float32)
+            self._waiting = np.array(state["waiting"], np.bool_)
+
+        return take_up
 
     def _forget(self) -> None:
         space = self.action_space

@@ -64,7 +64,8 @@ class Actor:
     enters no loss; a non-finite reward counts as 0 in the books and enters no loss. Both are counted in ``nonfinite``.
 
     Args:
-        env: vector environment; if it has ``task_names`` and ``stream_tasks`` episodes carry their task's name.
+        env: vector environment; if it, or what it wraps, has ``task_names`` and ``stream_tasks``, episodes carry their
+            task's name.
         policy: acts; on any device.
         num_steps: T of a rollout.
         generator: randomness of actions, on the policy's device.
@@ -120,6 +121,8 @@ class Actor:
         """Resets the env; running episodes leave the books, memory goes on (its episode levels clear)."""
         observation, info = self._guarded(self.env.reset, seed=seed)
         self._take(observation)
+        if "task_changed" in info:
+            self._listen(info["task_changed"])
         self._note_task(info)
         self.is_first[:], self.dummy[:] = True, False
         self.books.cut()

@@ -118,10 +118,8 @@ class Agent:
             self.steering = Steering(config, self.scheduler, self.optimizer, self.learner, spawn(seed, "control"))
 
     def keep_at_switch(self) -> bool:
-        """Files what was learnt where upkeep does that at a told switch; whether there is such upkeep."""
-        for part in self.learner.upkeep:
-            part.at_switch()
-        return bool(self.learner.upkeep)
+        """Tells upkeep of a switch; whether one of its parts meets it, so that the learner goes on."""
+        return any([part.at_switch() for part in self.learner.upkeep])  # all are told
 
     def renew(self) -> None:
         """Starts the learner over (weights, optimizer, replay, memory), for agents that are told of a task switch."""

@@ -15,7 +15,7 @@ class Books:
     """Counts env steps and episodes over all streams.
 
     Args:
-        env: where it has ``task_names`` and ``stream_tasks``, episodes carry the name of the task they ended under.
+        env: where it, or what it wraps, has ``task_names`` and ``stream_tasks``, episodes carry the name of the task they ended under.
 
     Attributes:
         steps: env steps lived so far over all streams (dummy reset steps do not count).
@@ -23,8 +23,8 @@ class Books:
     """
 
     def __init__(self, env: gym.vector.VectorEnv[Any, Any, Any]) -> None:
-        self.env = env
-        self.tasks: list[str] | None = getattr(env, "task_names", None)
+        self.world = env.unwrapped
+        self.tasks: list[str] | None = getattr(self.world, "task_names", None)
         streams = env.num_envs
         self.steps = 0
         self.episodes = 0
@@ -40,7 +40,7 @@ class Books:
         self.lengths += lived
         self.steps += int(np.count_nonzero(lived))
         if ended.any():
-            index = self.env.stream_tasks if self.tasks is not None else None  # type: ignore[attr-defined]
+            index = self.world.stream_tasks if self.tasks is not None else None  # type: ignore[attr-defined]
             for stream in np.flatnonzero(ended).tolist():
                 task = "task" if self.tasks is None or index is None else self.tasks[int(index[stream])]
                 row = (float(self.returns[stream]), int(self.lengths[stream]), int(self.begins[stream]))

@@ -20,6 +20,7 @@ from nl_agents.training.monitors import memory_norms, versions
 from nl_agents.training.progress import ProgressBar
 from nl_agents.training.run_folder import RunFolder
 from nl_agents.training.summary import write_summary
+from nl_agents.training.world import World
 from nl_agents.types import Episode
 
 
@@ -42,6 +43,7 @@ class Life:
     ) -> None:
         assert agent.actor is not None, "an agent without env cannot live; build it with env="
         self.agent, self.actor, self.target = agent, agent.actor, target
+        self.world = World(agent.actor.env)
         self.folder: RunFolder | None = None
         self.logger: MetricLogger | None = None
         self.checkpoints = 0
@@ -100,7 +102,7 @@ class Life:
         try:
             with bar as drawn, Interrupt() as interrupt:
                 self._record_levels()
-                while self.agent.num_timesteps < self.target and not interrupt.asked and not self._is_over():
+                while self.agent.num_timesteps < self.target and not interrupt.asked and not self.world.is_over:
                     self._turn(time.perf_counter() - started, before)
                     if drawn is not None:
                         drawn.show(self.agent.num_timesteps, self.recent)
@@ -115,10 +117,6 @@ class Life:
         self._close(save=True, seconds=time.perf_counter() - started)
         if interrupt.asked:
             raise KeyboardInterrupt
-
-    def _is_over(self) -> bool:
-        """Whether the environment says that this life has had all its episodes."""
-        return bool(getattr(self.actor.env, "is_over", False))
 
     def _turn(self, seconds: float, before: int) -> None:
         """One rollout: act, learn, adjust, record, checkpoint."""
@@ -162,9 +160,9 @@ class Life:
         self, episodes: list[Episode], metrics: dict[str, float], valid: torch.Tensor, seconds: float, before: int
     ) -> None:
         assert self.folder is not None and self.logger is not None
-        env, agent = self.actor.env, self.agent
+        world, agent = self.world.sequence, self.agent
         self.folder.episodes.write_rows([tuple(episode) for episode in episodes])
-        log, effective = getattr(env, "task_log", []), getattr(env, "effective_log", [])
+        log, effective = getattr(world, "task_log", []), getattr(world, "effective_log", [])
         self.folder.task_log.write_rows(log[self.logged_tasks :])
         self.folder.effective_log.write_rows(effective[self.logged_effective :])
         self.logged_tasks, self.logged_effective = len(log), len(effective)
@@ -216,16 +214,8 @@ class Life:
         if self.folder is None:
             return
         assert self.logger is not None
-        env = self.actor.env
         self.checkpoints += 1
-        kept = None
-        if hasattr(env, "get_state"):
-            if not env.exact_state:  # type: ignore[attr-defined]
-                env.recreate(self.checkpoints)  # type: ignore[attr-defined]
-                self.actor.restart()
-            kept = env.get_state()
-        else:
-            self.actor.restart(seed=self.agent.seed + self.checkpoints)
+        kept = self.world.save(self.checkpoints, self.agent.seed, self.actor.restart)
         tree = {
             "agent": self.agent.state_dict(),
             "env": kept,
@@ -252,14 +242,7 @@ class Life:
         self.recent.extend(Episode(*row) for row in state["recent"])
         self.logged_tasks, self.logged_effective = int(state["logged_tasks"]), int(state["logged_effective"])
         self.logged_levels = {name: (int(row[0]), float(row[1])) for name, row in state["logged_levels"].items()}
-        env = self.actor.env
-        if env_state is not None:
-            env.set_state(env_state)  # type: ignore[attr-defined]
-            if not env.exact_state:  # type: ignore[attr-defined]
-                env.recreate(self.checkpoints)  # type: ignore[attr-defined]
-                env.reset()
-        else:
-            env.reset(seed=self.agent.seed + self.checkpoints)
+        self.world.restore(env_state, self.checkpoints, self.agent.seed)
 
     def _close(self, *, save: bool, seconds: float) -> None:
         """Ends the run's records; with ``save`` a last checkpoint first."""

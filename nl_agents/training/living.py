@@ -38,7 +38,7 @@ class Living(Protocol):
         """Env steps lived so far."""
 
     def keep_at_switch(self) -> bool:
-        """Files what was learnt where upkeep does that at a told switch; whether there is such upkeep."""
+        """Tells upkeep of a switch; whether one of its parts meets it, so that the learner goes on."""
 
     def renew(self) -> None:
         """Starts the learner over."""

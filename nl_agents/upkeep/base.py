@@ -34,8 +34,13 @@ class Upkeep:
     def after_rollout(self, rollout: Any) -> None:
         """Called after all updates on a rollout (``nl_agents.learning.Rollout``)."""
 
-    def at_switch(self) -> None:
-        """Called where the agent is told that the task has changed (privileged agents only)."""
+    def at_switch(self) -> bool:
+        """Called where the agent is told that the task has changed (privileged agents only).
+
+        Returns:
+            Whether it is this upkeep that meets the switch, so that the learner is not started over.
+        """
+        return False
 
     def metrics(self) -> dict[str, float]:
         """Figures to log, by the part of their key after ``upkeep/``."""
