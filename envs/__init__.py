@@ -101,6 +101,7 @@ def make_sequence(
     Raises:
         UnknownNameError: no such suite or preset.
         ValueError: tasks without a schedule, of different spaces, or twice of one name; fewer than one stream.
+        TypeError: a task that is no ``Task``, a schedule that is none.
     """
     if num_envs is not None and num_envs < 1:
         raise ValueError(f"num_envs must be an int >= 1, got {num_envs}")
@@ -109,6 +110,9 @@ def make_sequence(
         suite, _ = preset(name_or_tasks)
         size = name_or_tasks.partition(":")[2] or None
         return suite.sequence(size, num_envs=num_envs, schedule=schedule, backend=backend, **life)
+    strangers = [task for task in name_or_tasks if not isinstance(task, Task)]
+    if strangers:
+        raise TypeError(f"expected the name of a suite or a list of Task, got {strangers[0]!r} in it")
     names = [task.name for task in name_or_tasks]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"expected at least one task and every name once, got {names}")

@@ -20,6 +20,7 @@ class SequenceVecEnv(VecEnv):
         inner = vector_env.single_observation_space
         super().__init__(vector_env.num_envs, flat_space(inner) if flatten else inner, vector_env.single_action_space)
         self._actions: Any = None
+        self.latest_reward, self.latest_ended = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)  # of all streams
 
     def reset(self) -> Any:
         """Begins episodes; the first call after ``seed(s)`` starts the life of seed s."""
@@ -36,12 +37,13 @@ class SequenceVecEnv(VecEnv):
     def step_wait(self) -> Any:
         """Steps all streams; returns SB3's four: observations, rewards, ends, one info dict a stream."""
         seen, reward, terminated, truncated, told = self.vector_env.step(self._actions)
+        self.latest_reward, self.latest_ended = reward, terminated | truncated
         infos = _rows(told, self.num_envs)
         for stream, info in enumerate(infos):
             info["TimeLimit.truncated"] = bool(truncated[stream] and not terminated[stream])
             if "final_obs" in info:
                 info["terminal_observation"] = self._shown_row(info.pop("final_obs"))
-        return self._shown(seen), reward.astype(np.float32), terminated | truncated, infos
+        return self._shown(seen), reward.astype(np.float32), self.latest_ended, infos
 
     def close(self) -> None:
         """Closes the vector env."""

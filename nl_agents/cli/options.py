@@ -63,7 +63,9 @@ class Evaluate:
     episodes: int = 20
     """finished episodes per task"""
     seed: int = 1_000_000
-    """seed of the evaluation, far from those of training"""
+    """seed of the evaluation's episodes, far from those of training"""
+    sequence_seed: int | None = None
+    """seed of make_sequence, from which tasks draw what sets them apart; default: that of the run, 0 for a file"""
     num_envs: int = 4
     """streams"""
     stochastic: bool = False

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from nl_agents.cli.lookup import check_exists, constructed, find_sequence, import_named, is_own_sequence, stored_config
+from nl_agents.cli.lookup import check_exists, constructed, find_sequence, import_named, stored_config
 from nl_agents.cli.options import Compare, Evaluate, Report
 from nl_agents.config import from_dict
 from nl_agents.errors import ConfigError, UnknownNameError
 from nl_agents.evaluation import run_episodes, terminal
+from nl_agents.tasks import TaskSequence, evaluation_clone, single_task
 
 
 def evaluate(options: Evaluate) -> int:
@@ -20,12 +22,14 @@ def evaluate(options: Evaluate) -> int:
     check_exists(options.path, "run folder or model")
     if options.episodes < 1:
         raise ConfigError(f"--episodes must be an integer >= 1, got {options.episodes}")
-    name = options.sequence or (stored_config(options.path).get("sequence") if options.path.is_dir() else None)
+    record = stored_config(options.path) if options.path.is_dir() else {}
+    name = options.sequence or record.get("sequence")
     if not isinstance(name, str):
         raise ConfigError(f"{options.path} does not say which sequence it belongs to; add --sequence NAME")
-    subject = _load(options)
-    episodes = []
-    for env in _task_envs(name, options):
+    subject, episodes = _load(options), []
+    for index, env in enumerate(_task_envs(name, record, options)):
+        if hasattr(subject, "enter_task"):
+            subject.enter_task(index)
         episodes += run_episodes(
             subject, env, options.episodes, seed=options.seed, deterministic=not options.stochastic
         )
@@ -59,19 +63,50 @@ def load_run(run: Path, device: str) -> Any:
     agents = importlib.import_module("nl_agents.agents")
     config = from_dict(type(agents.config(record["agent"])), record["config"])
     agent = importlib.import_module("nl_agents.training.agent").Agent(
-        record["agent"], None, config, seed=record["seed"], device=device, spaces=spaces
+        record["agent"],
+        None,
+        config,
+        seed=record["seed"],
+        device=device,
+        spaces=spaces,
+        needs_task_id=agents.spec(record["agent"]).needs_task_id,
     )
     agent.load_state_dict({**state, "actor": None})
     return agent
 
 
-def _task_envs(name: str, options: Evaluate) -> list[Any]:
-    """One sequence for each task of a suite; a user's own sequence as a whole."""
-    envs = importlib.import_module("nl_agents.envs")
-    if is_own_sequence(name):
-        return [constructed(find_sequence(name)[0], num_envs=options.num_envs, seed=options.seed)]
-    suite, preset = envs.preset(name)
-    return [suite.task_env(task, num_envs=options.num_envs, seed=options.seed) for task in preset.tasks]
+def _task_envs(name: str, record: dict[str, Any], options: Evaluate) -> Iterator[Any]:
+    """One life for each task of the sequence, the tasks as the evaluated life drew them.
+
+    Of a run, as they were at its newest checkpoint, drifts standing still; else as at clock 0.
+    """
+    given: dict[str, Any] = {"num_envs": options.num_envs, "seed": options.sequence_seed or 0}
+    is_own = bool(record) and name == record.get("sequence") and options.sequence_seed is None
+    if is_own:
+        given = dict(record.get("sequence_options", given))
+    life = constructed(find_sequence(name)[0], **given)
+    if not isinstance(life, TaskSequence):
+        raise ConfigError(
+            f"{name} gives a {type(life).__name__}, and evaluate needs the TaskSequence itself to tell its tasks "
+            "apart; wrap each nl_agents.tasks.single_task of it and use nl_agents.evaluation.run_episodes"
+        )
+    kept = _saved_env(options.path) if is_own else None
+    if kept is not None:
+        life.set_state(kept)
+    try:
+        for task in life.task_names:
+            clone = single_task if kept is None else evaluation_clone
+            yield clone(life, task, num_envs=options.num_envs, seed=options.seed)
+    finally:
+        life.close()
+
+
+def _saved_env(run: Path) -> dict[str, Any] | None:
+    """The sequence of a run's newest checkpoint; None where it has none."""
+    from nl_agents.training.checkpoint import CheckpointStore
+
+    found: dict[str, Any] | None = CheckpointStore(run / "checkpoints").load()["env"]
+    return found
 
 
 def compare(options: Compare) -> int:

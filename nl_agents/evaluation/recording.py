@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nl_agents.errors import ConfigError
+from nl_agents.evaluation import sb3_lives
 from nl_agents.evaluation.lifetime import Lifetime
 from nl_agents.seeding import spawn
 from nl_agents.types import Episode
@@ -72,8 +73,9 @@ def run_lifetime(
     Args:
         subject: one of our agents, a Stable-Baselines3 model, any object with their ``predict``, or a function from
             observations [B, ...] to actions [B, ...].
-        sequence: a ``TaskSequence``, or the name of one. With ``learn`` our agents live on the sequence that they
-            were made with: pass that one.
+        sequence: a ``TaskSequence``, as it is, behind vector wrappers or in a Stable-Baselines3 ``VecEnv`` made of it
+            (``VecNormalize(to_sb3(sequence))``, for a model that sees it so); or the name of one. With ``learn`` our
+            agents live on the sequence that they were made with: pass that one.
         steps: env steps over all streams.
         seed: starts a new life of the sequence; equal seeds give equal schedules. (Our agents, learning, keep the
             seed of their making.)
@@ -119,7 +121,7 @@ def run_episodes(
 
     Args:
         subject: as in ``run_lifetime``.
-        sequence: a ``TaskSequence``; for one task at a time that of ``Suite.task_env``.
+        sequence: as in ``run_lifetime``; for one task at a time that of ``nl_agents.tasks.single_task``.
         episodes: finished episodes wanted, int >= 1.
         seed: of the sequence's new life.
         deterministic: passed to ``predict``.
@@ -171,15 +173,18 @@ def acting(subject: Any, deterministic: bool) -> Callable[..., tuple[Any, Any]]:
 
 
 def _run_fixed(subject: Any, env: Any, steps: int, seed: int, deterministic: bool) -> EpisodeRecorder:
-    return next(recorder for recorder in _steps(subject, env, seed, deterministic) if env.clock >= steps)
+    return next(recorder for recorder in _steps(subject, env, seed, deterministic) if recorder.sequence.clock >= steps)
 
 
 def _steps(subject: Any, env: Any, seed: int, deterministic: bool) -> Iterator[EpisodeRecorder]:
     """Lives on for ever with fixed parameters; yields the recorder after every vector step."""
     act = acting(subject, deterministic)
-    env.set_autoreset("same-step")
+    is_bare = not sb3_lives.is_vec_env(env)
+    env = env if is_bare else sb3_lives.Fixed(env)
+    sb3_lives.check_view(subject, env.single_observation_space, is_bare)
+    env.unwrapped.set_autoreset("same-step")
     observation, _ = env.reset(seed=spawn(seed, "sequence"))
-    recorder = EpisodeRecorder(env)
+    recorder = EpisodeRecorder(env.unwrapped)
     state: Any = None
     episode_start, reward = np.ones(env.num_envs, bool), np.zeros(env.num_envs)
     while True:
@@ -206,15 +211,15 @@ def _run_agent(agent: Any, env: Any, steps: int, meta: dict[str, Any]) -> Lifeti
 
 
 def _run_sb3(model: Any, env: Any, steps: int, seed: int) -> EpisodeRecorder:
-    suites = importlib.import_module("nl_agents.envs")
-    env.set_autoreset("same-step")
-    env.reset(seed=spawn(seed, "sequence"))
-    recorder = EpisodeRecorder(env)
-    model.set_env(suites.to_sb3(env))
+    recorders: list[EpisodeRecorder] = []
 
-    def after_step(local: dict[str, Any], _: dict[str, Any]) -> bool:
-        recorder.record(np.asarray(local["rewards"], float), np.asarray(local["dones"], bool))
-        return bool(env.clock < steps)
+    def begin(inner: Any) -> None:
+        inner.vector_env.reset(seed=spawn(seed, "sequence"))
+        recorders.append(EpisodeRecorder(inner.vector_env.unwrapped))
 
-    model.learn(steps, callback=after_step)
-    return recorder
+    def record(inner: Any) -> int:
+        recorders[0].record(inner.latest_reward, inner.latest_ended)
+        return int(recorders[0].sequence.clock)
+
+    sb3_lives.learn(model, env, steps, begin, record)
+    return recorders[0]

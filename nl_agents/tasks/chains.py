@@ -34,7 +34,7 @@ class Markov:
         check_length(self.every, "Markov(every=...)")
         width = len(self.transitions)
         for task, row in enumerate(self.transitions):
-            if len(row) != width or min(row) < 0 or abs(sum(row) - 1) > 1e-9:
+            if len(row) != width or not (min(row) >= 0 and abs(sum(row) - 1) <= 1e-9):  # NaN fails
                 raise ValueError(
                     f"Markov(transitions=...) expected {width} probabilities that sum to 1 in every row, one a task, "
                     f"got row {task}: {list(row)}"

@@ -71,7 +71,8 @@ class TaskClock:
                 self.scheduled = self._next_task
                 self.log.append((self.now if self.by_episode else self._next_step, self._names[self.scheduled]))
             before = self._next_step
-            self._next_step, self._next_task = next(self._upcoming, (_NEVER, self.scheduled))
+            step, self._next_task = next(self._upcoming, (_NEVER, self.scheduled))
+            self._next_step = int(step)
             if self._next_step <= before:
                 raise ValueError(
                     f"switches must come at rising steps, got {self._next_step} after {before}: every task needs at "

@@ -24,7 +24,7 @@ def single_task(sequence: TaskSequence, name: str, *, num_envs: int | None = Non
         UnknownNameError: no such task.
         ConfigError: the sequence was built around a backend by hand.
     """
-    return _clone(sequence, name, num_envs, seed, moment=None)
+    return _clone(sequence, name, num_envs, seed, stands_still=False)
 
 
 def evaluation_clone(
@@ -37,17 +37,18 @@ def evaluation_clone(
     Args:
         sequence: one that ``make_sequence`` or a suite built.
         name: one of its ``task_names``; None takes the task that its schedule has in force.
-        num_envs: streams; None takes those of ``sequence``.
+        num_envs: streams; None takes those of ``sequence``. A drift that counts each stream's episodes stands, on
+            stream i, where it stands on stream i mod B of ``sequence``.
         seed: of the new life's episodes; the same seed gives the same episodes.
 
     Raises:
         UnknownNameError: no such task.
         ConfigError: the sequence was built around a backend by hand.
     """
-    return _clone(sequence, name or sequence.task_log[-1][1], num_envs, seed, moment=sequence.clock)
+    return _clone(sequence, name or sequence.task_log[-1][1], num_envs, seed, stands_still=True)
 
 
-def _clone(sequence: TaskSequence, name: str, num_envs: int | None, seed: int, moment: int | None) -> TaskSequence:
+def _clone(sequence: TaskSequence, name: str, num_envs: int | None, seed: int, stands_still: bool) -> TaskSequence:
     if name not in sequence.task_names:
         raise UnknownNameError("task", name, sequence.task_names)
     if sequence.rebuild is None:
@@ -56,8 +57,8 @@ def _clone(sequence: TaskSequence, name: str, num_envs: int | None, seed: int, m
             "that builds such a backend anew"
         )
     backend = sequence.rebuild((name,), sequence.num_envs if num_envs is None else num_envs)
-    if isinstance(backend, ShiftedBackend) and moment is not None:
-        backend.hold(moment)
+    if stands_still and isinstance(backend, ShiftedBackend) and isinstance(sequence.backend, ShiftedBackend):
+        backend.hold(*sequence.backend.standstill(sequence.clock))
     clone = TaskSequence(
         backend, (name,), Constant(), seed=seed, switch=sequence.switch, curriculum_seed=sequence.curriculum
     )

@@ -1,7 +1,7 @@
 """Gradual change: numbers that move with time, pure in (seed, time), so that nothing of them needs saving.
 
 Time is what the one who uses a drift says it is: env steps over all streams, a stream's episodes, steps within one.
-Drifts add and multiply: ``Sine(9.8, 2.0, period=200_000) * Linear(1.0, 1.5, steps=500_000)``.
+Drifts add, subtract and multiply: ``Sine(9.8, 2.0, period=200_000) * Linear(1.0, 1.5, steps=500_000)``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,15 @@ class Drift(ABC):
 
     def __mul__(self, other: Drift | float) -> Drift:
         return Product(self, as_drift(other))
+
+    def __neg__(self) -> Drift:
+        return Product(self, Fixed(-1.0))
+
+    def __sub__(self, other: Drift | float) -> Drift:
+        return self + -as_drift(other)
+
+    def __rsub__(self, other: Drift | float) -> Drift:
+        return as_drift(other) + -self
 
     def clipped(self, low: float, high: float) -> Drift:
         """Returns the same drift, cut to ``low`` and ``high``."""
@@ -167,6 +177,33 @@ class Clipped(Drift):
         """Returns the path between the bounds."""
         inside = self.drift.path(seed)
         return lambda times: np.clip(inside(times), self.low, self.high)
+
+
+class Grown:
+    """Numbers of a path that is made as far as anyone has asked: appended one by one, read many at once."""
+
+    def __init__(self, first: float) -> None:
+        self._values, self._count = np.full(64, float(first)), 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def last(self) -> float:
+        """The latest number."""
+        return float(self._values[self._count - 1])
+
+    def append(self, value: float) -> None:
+        """Adds a number behind the others."""
+        if self._count == len(self._values):
+            self._values = np.concatenate([self._values, np.empty_like(self._values)])
+        self._values[self._count] = value
+        self._count += 1
+
+    def __getitem__(self, places: Any) -> FloatArray:
+        """Returns the numbers at these places, each below ``len``."""
+        found: FloatArray = self._values[places]
+        return found
 
 
 def check_positive(drift: Drift, **numbers: float) -> None:

@@ -84,7 +84,12 @@ class ObservationOffset(_Unbounded):
         if isinstance(self.value, Drift):
             path = along(self.value, seed)
             return lambda seen, moment: seen + _column(path(moment.times(self.time)), seen).astype(seen.dtype)
-        offset = np.broadcast_to(np.asarray(self.value, dtype=space.dtype), space.shape)
+        given = np.asarray(self.value, dtype=space.dtype)
+        if given.shape not in ((), space.shape):
+            raise ValueError(
+                f"ObservationOffset(value=...) expected one number, or one an entry {space.shape}, got {given.shape}"
+            )
+        offset = np.broadcast_to(given, space.shape)
         return lambda seen, moment: seen + offset
 
 
@@ -97,6 +102,10 @@ class RandomOffset(_Unbounded):
     """
 
     sd: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sd < np.inf:
+            raise ValueError(f"RandomOffset(sd=...) expected a finite number >= 0, got {self.sd}")
 
     def _bind(self, space: spaces.Box, seed: int) -> Rows:
         offset = generator(seed, "offset").normal(0.0, self.sd, space.shape).astype(space.dtype)
@@ -139,6 +148,10 @@ class Distractors(_BoxShift):
 
     count: int = 1
     sd: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 <= self.sd < np.inf:
+            raise ValueError(f"Distractors expected count >= 1 and a finite sd >= 0, got {self}")
 
     def _space(self, space: spaces.Box) -> spaces.Box:
         if len(space.shape) != 1 or space.dtype is None or space.dtype.kind != "f":

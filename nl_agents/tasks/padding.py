@@ -17,7 +17,8 @@ class Padded(gym.Wrapper[Any, Any, Any, Any]):
     """One env in larger spaces.
 
     What is seen is laid out in a row and followed by zeros. Of discrete actions, action a of the larger set does what
-    action a mod n does; of an action vector, surplus numbers do nothing.
+    action a mod n does; of an action vector, surplus numbers do nothing, and where the bounds differ the others are
+    brought linearly from those of the larger space to the env's own.
 
     Args:
         env: observes a Box; acts in a Discrete, or in a Box of one axis.
@@ -36,13 +37,17 @@ class Padded(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Does what the action means in the env."""
-        inner = self.env.action_space
+        inner, outer = self.env.action_space, self.action_space
         if isinstance(inner, spaces.Discrete):
-            assert isinstance(self.action_space, spaces.Discrete)
-            action = int(inner.start) + (int(action) - int(self.action_space.start)) % int(inner.n)
+            assert isinstance(outer, spaces.Discrete)
+            action = int(inner.start) + (int(action) - int(outer.start)) % int(inner.n)
         else:
-            assert inner.shape is not None
-            action = np.asarray(action)[: inner.shape[0]]
+            assert isinstance(inner, spaces.Box) and isinstance(outer, spaces.Box)
+            count = inner.shape[0]
+            action, low, high = np.asarray(action)[:count], outer.low[:count], outer.high[:count]
+            if (low != inner.low).any() or (high != inner.high).any():
+                action = inner.low + (action - low) / (high - low) * (inner.high - inner.low)
+            action = action.astype(inner.dtype)
         seen, reward, terminated, truncated, info = self.env.step(action)
         return self._filled(seen), reward, terminated, truncated, info
 
@@ -57,27 +62,29 @@ class _MakePadded:
     """Builds a task's env and pads it."""
 
     make: Callable[..., gym.Env[Any, Any]]
-    length: int
-    actions: int
+    observation_space: spaces.Box
+    action_space: spaces.Space[Any]
 
     def __call__(self, **params: Any) -> gym.Env[Any, Any]:
-        env = self.make(**params)
-        return Padded(env, _longer(env.observation_space, self.length), _larger(env.action_space, self.actions))
+        return Padded(self.make(**params), self.observation_space, self.action_space)
 
 
 def padded(tasks: Sequence[Task]) -> list[Task]:
-    """Returns the tasks with spaces as large as the largest among them.
+    """Returns the tasks with one pair of spaces, as large as the largest among them.
 
-    Observations lose their bounds, which would tell the task; what a task shows of zeros may still tell it. Integer
-    observations become float32.
+    Observations lose their bounds, which would tell the task; what a task shows of zeros may still tell it. They are
+    float32, or float64 where an env's are; integers become float32. Discrete actions count from 0. Action vectors keep
+    their bounds where all numbers of all tasks have the same ones; else all go from -1 to 1 and are brought to each
+    env's own (as by gymnasium's ``RescaleAction``).
 
     Args:
         tasks: each with a ``make``.
 
     Raises:
-        ValueError: a task without a ``make``, one that observes no Box, actions that are not all Discrete or all Box.
+        ValueError: a task without a ``make``, one that observes no Box, actions that are not all Discrete or all Box,
+            action vectors of different bounds of which some are infinite.
     """
-    lengths, actions, kinds = [], [], set()
+    seen, acted = [], []
     for task in tasks:
         if task.make is None:
             raise ValueError(f"padded() wraps envs, and task {task.name!r} has no make: give Task({task.name!r}, make)")
@@ -87,32 +94,43 @@ def padded(tasks: Sequence[Task]) -> list[Task]:
                 f"padded() lengthens vectors, and task {task.name!r} observes {env.observation_space}: flatten it with "
                 "gymnasium.wrappers.FlattenObservation"
             )
-        lengths.append(int(np.prod(env.observation_space.shape, dtype=int)))
-        kinds.add(type(env.action_space).__name__)
-        actions.append(_actions(env.action_space))
+        seen.append(env.observation_space)
+        acted.append(env.action_space)
         env.close()
+    kinds = {type(space).__name__ for space in acted}
     if len(kinds) > 1:
         raise ValueError(
             f"padded() expected actions that are all Discrete or all Box, got {' and '.join(sorted(kinds))}"
         )
-    length, count = max(lengths), max(actions)
-    return [replace(task, make=_MakePadded(task.make, length, count)) for task in tasks if task.make is not None]
+    observation_space, action_space = _common_observation(seen), _common_action(acted)
+    return [
+        replace(task, make=_MakePadded(task.make, observation_space, action_space))
+        for task in tasks
+        if task.make is not None
+    ]
 
 
-def _actions(space: spaces.Space[Any]) -> int:
-    if isinstance(space, spaces.Discrete):
-        return int(space.n)
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        return int(space.shape[0])
-    raise ValueError(f"padded() expected Discrete actions or a Box of one axis, got {space}")
+def _common_observation(found: Sequence[spaces.Box]) -> spaces.Box:
+    length = max(int(np.prod(space.shape, dtype=int)) for space in found)
+    kind = np.result_type(*(space.dtype if space.dtype.kind == "f" else np.float32 for space in found))
+    return spaces.Box(-np.inf, np.inf, (length,), kind.type)
 
 
-def _longer(space: Any, length: int) -> spaces.Box:
-    return spaces.Box(-np.inf, np.inf, (length,), space.dtype if space.dtype.kind == "f" else np.float32)
-
-
-def _larger(space: Any, count: int) -> spaces.Space[Any]:
-    if isinstance(space, spaces.Discrete):
-        return spaces.Discrete(count, start=int(space.start))
-    low, high = np.full(count, space.low.min(), space.dtype), np.full(count, space.high.max(), space.dtype)
-    return spaces.Box(low, high, dtype=space.dtype.type)
+def _common_action(found: Sequence[spaces.Space[Any]]) -> spaces.Space[Any]:
+    discrete = [space for space in found if isinstance(space, spaces.Discrete)]
+    if discrete:
+        return spaces.Discrete(max(int(space.n) for space in discrete))
+    boxes = [space for space in found if isinstance(space, spaces.Box) and len(space.shape) == 1]
+    if len(boxes) < len(found):
+        other = next(space for space in found if space not in boxes)
+        raise ValueError(f"padded() expected Discrete actions or a Box of one axis, got {other}")
+    lows, highs = (np.concatenate([getattr(box, end) for box in boxes]) for end in ("low", "high"))
+    count, kind = max(box.shape[0] for box in boxes), np.result_type(*(box.dtype for box in boxes))
+    if (lows == lows[0]).all() and (highs == highs[0]).all():
+        return spaces.Box(float(lows[0]), float(highs[0]), (count,), kind.type)
+    if not (np.isfinite(lows).all() and np.isfinite(highs).all()):
+        raise ValueError(
+            f"padded() brings actions of different bounds to -1 .. 1, and some of these have none: {boxes}; bound them "
+            "with gymnasium.wrappers.RescaleAction or ClipAction first"
+        )
+    return spaces.Box(-1.0, 1.0, (count,), kind.type)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nl_agents.seeding import generator, hash_uniform, spawn
 from nl_agents.tasks.backend import FloatArray
-from nl_agents.tasks.drifts import Drift, Path, check_positive
+from nl_agents.tasks.drifts import Drift, Grown, Path, check_positive
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class RandomWalk(Drift):
 
     def __post_init__(self) -> None:
         check_positive(self, sd=self.sd, every=self.every)
+        if not np.isfinite(self.sd):
+            raise ValueError(f"RandomWalk(sd=...) expected a finite number, got {self.sd}")
         if not self.low <= self.start <= self.high or self.low == self.high:
             raise ValueError(f"RandomWalk expected low <= start <= high and low < high, got {self}")
 
@@ -39,10 +41,7 @@ class RandomWalk(Drift):
         """Returns the walk of this seed."""
 
         def move(value: float, normal: float) -> float:
-            value += self.sd * normal
-            while not self.low <= value <= self.high:
-                value = 2 * self.low - value if value < self.low else 2 * self.high - value
-            return value
+            return _reflected(value + self.sd * normal, self.low, self.high)
 
         return _Knots(self.start, self.every, move, seed)
 
@@ -131,11 +130,22 @@ class RandomLevel(Drift):
         return lambda times: np.full(np.shape(times), value)
 
 
+def _reflected(value: float, low: float, high: float) -> float:
+    """Folds a number back at the bounds until it lies between them."""
+    if low <= value <= high:
+        return value
+    once = 2 * low - value if value < low else 2 * high - value
+    if low <= once <= high:
+        return once
+    away = (value - low) % (2 * (high - low))  # the way there and back; both bounds are finite here
+    return low + min(away, 2 * (high - low) - away)
+
+
 class _Knots:
     """A chain of values at multiples of ``every``, drawn as far as anyone has asked, joined by straight lines."""
 
     def __init__(self, start: float, every: float, move: Callable[[float, float], float], seed: int) -> None:
-        self._values, self._every, self._move = np.array([start]), every, move
+        self._values, self._every, self._move = Grown(start), every, move
         self._random = generator(seed, "drift")
 
     def __call__(self, times: FloatArray) -> FloatArray:
@@ -143,10 +153,8 @@ class _Knots:
         below = np.floor(position).astype(np.int64)
         missing = int(below.max(initial=0)) + 2 - len(self._values)
         if missing > 0:
-            new = [float(self._values[-1])]
             for normal in self._random.standard_normal(missing):  # one by one or all at once, the draws are the same
-                new.append(self._move(new[-1], float(normal)))
-            self._values = np.concatenate([self._values, new[1:]])
+                self._values.append(self._move(self._values.last, float(normal)))
         left, right = self._values[below], self._values[below + 1]
         joined: FloatArray = left + (right - left) * (position - below)
         return joined

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from nl_agents.seeding import generator
 
 
@@ -180,7 +182,7 @@ class Spans:
 
 def check_length(length: int, where: str) -> None:
     """Raises ValueError unless ``length`` is an int >= 1."""
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+    if isinstance(length, bool) or not isinstance(length, int | np.integer) or length < 1:
         raise ValueError(
             f"{where} expected a task length of at least 1 env step (an int), got {length!r}; "
             "leave a task out instead of giving it no time"

@@ -82,6 +82,8 @@ class TaskSequence(VectorEnv[Any, Any, Any]):
         self.backend, self.schedule = backend, schedule  # first: a refused sequence is closed when it is collected
         _check_choice("info", info, get_args(InfoLevel))
         _check_choice("switch", switch, get_args(Switch))
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule must be one of nl_agents.tasks, such as Cyclic(every=25_000), got {schedule!r}")
         if switch == "in-episode" and not backend.switches_in_episode:
             raise ValueError("these envs switch only with an episode: expected switch='next-reset', got 'in-episode'")
         self.task_names = list(task_names)

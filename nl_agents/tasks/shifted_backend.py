@@ -66,7 +66,7 @@ class ShiftedBackend:
         )
         self._streams = np.arange(self.num_envs)
         self._inner_of = np.array([task.inner for task in self.tasks])
-        self._held: int | None = None
+        self._held: tuple[int, IntArray] | None = None  # clock and ages that stand still
         self._keeps = inner if isinstance(inner, KeepsAttributes) else None  # asked once: protocols answer slowly
         self._stands_until = 0
         self._names = tuple(sorted({s.name for task in self.tasks for s in task.shifts if isinstance(s, Attribute)}))
@@ -108,14 +108,23 @@ class ShiftedBackend:
 
     def take_curriculum(self, seed: int, clock: int) -> None:
         """Draws what the shifts of this curriculum draw."""
-        self._curriculum, self._clock = seed, clock if self._held is None else self._held
+        self._curriculum, self._clock = seed, clock if self._held is None else self._held[0]
         self._bound = [self._bind(task) for task in self.tasks]
         self._in_force: dict[str, npt.NDArray[np.float64]] = {}
         self._own: dict[str, npt.NDArray[np.float64]] = {}  # attributes as the envs have them by themselves
 
-    def hold(self, clock: int) -> None:
-        """Lets the time of lives stand still at this clock, from the next life on: for evaluation."""
-        self._held = clock
+    def standstill(self, clock: int) -> tuple[int, IntArray]:
+        """Returns the moment at which a copy's time shall stand still (``hold``), given the clock of the life."""
+        return (clock, self._episodes.copy()) if self._held is None else self._held
+
+    def hold(self, clock: int, ages: IntArray) -> None:
+        """Lets the time of lives stand still at this moment, from the next life on: for evaluation.
+
+        Args:
+            clock: of the life.
+            ages: episodes [N] of its streams; stream i here takes the age of stream i mod N there.
+        """
+        self._held = clock, np.resize(np.maximum(ages, 0), self.num_envs)
 
     def set_tasks(self, tasks: IntArray) -> None:
         """Changes the shifts of running episodes, and the physics where they differ."""
@@ -204,7 +213,8 @@ class ShiftedBackend:
         self._moving = [s for task in present for s in self.tasks[task].shifts if isinstance(s, Attribute)]
 
     def _moment(self) -> Moment:
-        return Moment(self._clock, self._episodes, self._steps, self._keys)
+        ages = self._episodes if self._held is None else self._held[1]
+        return Moment(self._clock, self._episodes, self._steps, self._keys, ages)
 
     def _shifted(self, kind: str, batch: Any, moment: Moment) -> Any:
         parts = []
@@ -259,11 +269,25 @@ def make_task_backend(tasks: Sequence[Task], num_envs: int) -> Backend:
     plain: list[Task] = []
     shifted = []
     for task in tasks:
-        alike = [i for i, other in enumerate(plain) if (other.make, other.params) == (task.make, task.params)]
+        alike = [i for i, other in enumerate(plain) if other.make == task.make and _equal(other.params, task.params)]
         if not alike:
             plain.append(Task(task.name, task.make, task.params))
         shifted.append(ShiftedTask(task.name, alike[0] if alike else len(plain) - 1, task.shifts))
     return ShiftedBackend(PythonBackend(plain, num_envs), shifted)
+
+
+def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether params are the same; what cannot say so in one word (an array) must be the same object."""
+    if one.keys() != other.keys():
+        return False
+    for mine, theirs in ((one[key], other[key]) for key in one):
+        try:
+            same = mine is theirs or bool(mine == theirs)
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            return False
+    return True
 
 
 def _take(batch: Any, rows: IntArray) -> Any:

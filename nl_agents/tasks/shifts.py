@@ -31,22 +31,24 @@ class Moment:
         episodes: number [N] of each stream's episode, from 0.
         steps: env steps [N] into it.
         keys: key [N] of each stream's own randomness.
+        ages: what a drift over ``episodes`` calls time [N]: their number, or one that stands still for evaluation.
     """
 
     clock: int
     episodes: IntArray
     steps: IntArray
     keys: npt.NDArray[np.uint64]
+    ages: IntArray
 
     def of(self, rows: IntArray) -> Moment:
         """Returns the moment of some of the streams."""
-        return Moment(self.clock, self.episodes[rows], self.steps[rows], self.keys[rows])
+        return Moment(self.clock, self.episodes[rows], self.steps[rows], self.keys[rows], self.ages[rows])
 
     def times(self, time: Time) -> FloatArray:
-        """Returns ``life``: the clock, one for all [1]; ``episodes`` [N]; ``within-episode``: the steps into it [N]."""
+        """Returns ``life``: the clock, for all [1]; ``episodes``: ages [N]; ``within-episode``: steps into it [N]."""
         if time == "life":
             return np.array([float(self.clock)])
-        return (self.episodes if time == "episodes" else self.steps).astype(np.float64)
+        return (self.ages if time == "episodes" else self.steps).astype(np.float64)
 
 
 Rows = Callable[[Any, Moment], Any]  # N rows of observations, actions or rewards, and where they stand -> N rows

@@ -32,6 +32,16 @@ class Task:
     params: Mapping[str, Any] = field(default_factory=dict)
     shifts: tuple[Shift, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.make is not None and not callable(self.make):
+            raise TypeError(
+                f"Task({self.name!r}, make=...) expected a function that builds an env, got {self.make!r}; for an id "
+                f'of gymnasium: Task({self.name!r}, gymnasium.make, {{"id": {self.make!r}}})'
+            )
+        if isinstance(self.shifts, Shift) or not all(isinstance(shift, Shift) for shift in self.shifts):
+            raise TypeError(f"Task({self.name!r}, shifts=...) expected a tuple of shifts, got {self.shifts!r}")
+        object.__setattr__(self, "shifts", tuple(self.shifts))
+
 
 @dataclass(frozen=True)
 class Preset:

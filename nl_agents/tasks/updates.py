@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nl_agents.tasks.backend import FloatArray
-from nl_agents.tasks.drifts import Drift, Path, check_positive
+from nl_agents.tasks.drifts import Drift, Grown, Path, check_positive
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,13 @@ class FromUpdates(Drift):
 
     def path(self, seed: int) -> Path:
         """Returns the stairs that the function builds, as far as anyone has asked."""
-        update, values = copy.deepcopy(self.update), [float(self.start)]
+        update, values = copy.deepcopy(self.update), Grown(self.start)
 
         def stairs(times: FloatArray) -> FloatArray:
             ticks = np.floor(np.asarray(times, dtype=np.float64) / self.every).astype(np.int64)
             while len(values) <= int(ticks.max(initial=0)):
-                made = update(values[-1], len(values))
+                made = update(values.last, len(values))
                 values.append(float(made[0] if isinstance(made, tuple | list) else made))
-            found: FloatArray = np.asarray(values)[ticks]
-            return found
+            return values[ticks]
 
         return stairs

@@ -127,11 +127,23 @@ class Agent:
 
     def begin_life(self, number: int) -> None:
         """Puts a newborn learner in force; ``number`` tells newborn ones apart."""
-        assert self.actor is not None
         self.lives = number
         self.build()
-        self.actor.policy = self.policy
-        self.actor.state = self.policy.core.initial_state(self.actor.env.num_envs, self.device)
+        if self.actor is not None:
+            self.actor.policy = self.policy
+            self.actor.state = self.policy.core.initial_state(self.actor.env.num_envs, self.device)
+
+    def enter_task(self, task: int) -> None:
+        """Lets ``predict`` answer for a task of the sequence that it lived in; for evaluation.
+
+        Only agents with a learner for every task (``expert``) change: a task that was never lived gets a newborn one.
+        All others do not know tasks.
+
+        Args:
+            task: index in the sequence's ``task_names``.
+        """
+        if self.experts is not None:
+            self.experts.take_up(task)
 
     @property
     def num_timesteps(self) -> int:

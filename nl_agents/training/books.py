@@ -15,7 +15,8 @@ class Books:
     """Counts env steps and episodes over all streams.
 
     Args:
-        env: where it, or what it wraps, has ``task_names`` and ``stream_tasks``, episodes carry the name of the task they ended under.
+        env: where it, or what it wraps, has ``task_names`` and ``stream_tasks``, episodes carry the name of the task
+            they ended under.
 
     Attributes:
         steps: env steps lived so far over all streams (dummy reset steps do not count).

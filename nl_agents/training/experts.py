@@ -48,7 +48,10 @@ class Experts:
         assert actor is not None
         if actor.task is None:
             return
-        task = int(np.bincount(actor.task).argmax())
+        self.take_up(int(np.bincount(actor.task).argmax()))
+
+    def take_up(self, task: int) -> None:
+        """Puts the learner of a task in force; a newborn one where the task has never been lived."""
         if task == self.now:
             return
         if self.now >= 0:

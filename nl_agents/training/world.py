@@ -16,10 +16,10 @@ class World:
 
     * An environment with ``get_state``, ``set_state``, ``exact_state`` and ``recreate`` (a ``TaskSequence``, a wrapper
       that passes them on) saves itself; its running episodes too, where ``exact_state`` says so.
-    * Around a sequence that does, other wrappers may sit. They are not asked for their state, so at every checkpoint the
-      episodes begin anew, in every life alike. What they count and average (their numbers and arrays, and
-      those of what they hold, such as gymnasium's running means) is kept; whatever else they remember must follow
-      from ``reset()``.
+    * Around a sequence that does, other wrappers may sit. They are not asked for their state, so at every checkpoint
+      the episodes begin anew, in every life alike. What they count and average (their numbers and arrays, and those of
+      what they hold, such as gymnasium's running means) is kept; whatever else they remember must follow from
+      ``reset()``.
     * Anything else is reset at every checkpoint, with the number of the checkpoint as its seed.
 
     Args:

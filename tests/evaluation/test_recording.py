@@ -4,13 +4,18 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from nl_agents import envs
+from nl_agents.envs import AugmentObservation, to_sb3
 from nl_agents.errors import ConfigError
 from nl_agents.evaluation import Lifetime, find_visits, run_episodes, run_lifetime
 from nl_agents.evaluation.lifetime import ARRAYS
+from nl_agents.sb3 import history_env
 from nl_agents.tasks import Cyclic
 from tests.evaluation.lives import simulated_life
 from tests.evaluation.runs import write_run
@@ -119,6 +124,41 @@ def test_a_stable_baselines3_model_lives_and_learns() -> None:
     assert np.array_equal(life.returns, life.length)
     assert life.length.sum() <= life.steps
     assert not all(bool((old == new).all()) for old, new in zip(before, model.policy.parameters(), strict=True))
+
+
+VIEWS: dict[str, Any] = {
+    "last action and reward": lambda sequence: to_sb3(AugmentObservation(sequence)),
+    "window": lambda sequence: history_env(to_sb3(sequence), 4),
+    "normalised": lambda sequence: VecNormalize(to_sb3(sequence)),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("learn", [True, False])
+def test_models_that_see_a_sequence_through_wrappers_live_on_it(view: str, learn: bool) -> None:
+    """Returns are the sequence's own: CartPole's are the lengths of its episodes, whatever the model is shown."""
+    seen = VIEWS[view](envs.make_sequence("cartpole-flip", num_envs=4))
+    policy = "MultiInputPolicy" if view.startswith("last") else "MlpPolicy"
+    model = PPO(policy, seen, n_steps=16, batch_size=32, device="cpu", seed=1)
+    life = run_lifetime(model, seen, 1000, seed=1, learn=learn)
+    assert len(life.returns) > 5 and life.steps >= 1000
+    np.testing.assert_array_equal(life.returns, life.length)
+    if learn and view == "normalised":
+        assert seen.obs_rms.count > 900
+
+
+def test_a_model_that_sees_something_else_is_told_how_to_be_measured() -> None:
+    seen = history_env(to_sb3(envs.make_sequence("cartpole-flip", num_envs=4)), 4)
+    model = PPO("MlpPolicy", seen, n_steps=16, batch_size=32, device="cpu")
+    for learn in (True, False):
+        with pytest.raises(ConfigError, match="give the VecEnv as the model was trained on it"):
+            run_lifetime(model, "cartpole-flip", 1000, learn=learn, num_envs=4)
+    normalised = VecNormalize(to_sb3(envs.make_sequence("cartpole-flip", num_envs=4)))
+    model = PPO("MlpPolicy", normalised, n_steps=16, batch_size=32, device="cpu")
+    with pytest.raises(ConfigError, match="the model normalises what it sees"):
+        run_lifetime(model, envs.make_sequence("cartpole-flip", num_envs=4), 1000)
+    with pytest.raises(ConfigError, match="made by nl_agents.envs.to_sb3"):
+        run_lifetime(model, DummyVecEnv([lambda: gym.make("CartPole-v1")]), 1000)
 
 
 def test_one_of_our_agents_lives_and_learns() -> None:

@@ -15,6 +15,7 @@ from nl_agents.tasks import (
     Constant,
     Cyclic,
     FromUpdates,
+    Linear,
     RandomLevel,
     Task,
     TaskSequence,
@@ -68,6 +69,40 @@ def test_evaluation_stands_still_and_leaves_the_life_alone() -> None:
     advance(lives[0], 1)
     advance(lives[1], 1)
     assert np.array_equal(advance(lives[0], 5)[-1], advance(lives[1], 5)[-1])
+
+
+class Windy(gym.Env[Any, Any]):
+    """Shows its wind; episodes of two steps."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.wind, self.steps = 0.0, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.array([self.wind], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return np.array([self.wind], np.float32), 0.0, self.steps == 2, False, {}
+
+
+@pytest.mark.filterwarnings("ignore:a task lasts about")
+def test_a_drift_over_episodes_stands_still_in_a_clone_and_in_the_clone_of_a_clone() -> None:
+    shift = Attribute("wind", Linear(0.0, 100.0, steps=100), time="episodes")
+    life = envs.make_sequence([Task("windy", Windy, shifts=(shift,))], schedule=Constant(), num_envs=2)
+    life.reset()
+    advance(life, 3 * 7 - 1)  # three steps an episode, its beginning included
+    assert life.step(np.zeros(2, int))[0].tolist() == [[7.0], [7.0]]
+    clone = evaluation_clone(life, num_envs=3)
+    again = evaluation_clone(clone)
+    for one in (clone, again):
+        one.reset()
+        assert {float(wind) for seen in advance(one, 12) for wind in seen.ravel()} == {7.0}
+    assert single_task(life, "windy").reset()[0].ravel().tolist() == [0.0, 0.0]
 
 
 def test_own_tasks_can_be_cloned_and_bad_names_are_told() -> None:

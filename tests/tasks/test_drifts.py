@@ -36,6 +36,19 @@ def test_drifts_add_and_multiply() -> None:
     assert twice != pytest.approx(2 * at(same, 50)[0])  # independent, not the same path twice
 
 
+def test_drifts_subtract() -> None:
+    assert at(5 - Linear(0, 1, steps=10), 0, 10) == [5, 4]
+    assert at(Linear(0, 1, steps=10) - Fixed(2), 10) == at(-Linear(0, 1, steps=10), 10) == [-1]
+
+
+def test_a_walk_of_huge_moves_is_folded_back_at_once() -> None:
+    """Moves of a million times the room between the bounds; reflection by reflection each would take a second."""
+    values = RandomWalk(0.5, 1e9, every=1, low=0.0, high=1.0).path(3)(np.arange(3000.0))
+    assert values.min() >= 0 and values.max() <= 1 and np.std(values) == pytest.approx(12**-0.5, rel=0.05)
+    with pytest.raises(ValueError, match="finite"):
+        RandomWalk(0.5, np.inf, every=1, low=0.0, high=1.0)
+
+
 @pytest.mark.parametrize("drift", [*RANDOM, RANDOM[0] * RANDOM[1]])
 def test_random_drifts_are_pure_in_seed_and_time(drift: Drift) -> None:
     times = np.arange(0.0, 5000.0, 7.0)

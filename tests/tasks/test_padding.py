@@ -72,6 +72,26 @@ def test_padded_envs_pass_the_check() -> None:
         check_env(task.make(**task.params).unwrapped, skip_render_check=True)
 
 
+def test_tasks_of_other_bounds_precision_and_first_action_live_in_one_sequence() -> None:
+    boxes = [Task(name, make, {"name": name}) for name in ("Pendulum-v1", "MountainCarContinuous-v0")]
+    life = envs.make_sequence(padded(boxes), schedule=Cyclic(10_000), num_envs=2)
+    assert life.single_action_space == spaces.Box(-1.0, 1.0, (1,), np.float32)
+    life.reset(seed=0)
+    life.step(np.ones((2, 1), np.float32))
+    backend: Any = life.backend
+    assert backend._envs[0, 0].unwrapped.last_u == pytest.approx(2.0)  # torque 1 of -1 .. 1 is 2 of -2 .. 2
+
+    def late() -> gym.Env[Any, Any]:
+        env = make("CartPole-v1")
+        env.action_space = spaces.Discrete(2, start=1)
+        env.observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
+        return env
+
+    other = envs.make_sequence(padded([Task("late", late), TASKS[1]]), schedule=Cyclic(10_000), num_envs=2)
+    assert other.single_action_space == spaces.Discrete(3)
+    assert other.single_observation_space == spaces.Box(-np.inf, np.inf, (6,), np.float64)
+
+
 def test_what_cannot_be_padded_is_told() -> None:
     with pytest.raises(ValueError, match=r"task 'x' has no make: give Task\('x', make\)"):
         padded([Task("x")])

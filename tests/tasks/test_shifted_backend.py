@@ -13,7 +13,7 @@ from gymnasium import spaces
 from nl_agents import envs
 from nl_agents.envs.cartpole_physics import CartPoleBackend, Physics
 from nl_agents.envs.minigrid_view import make_minigrid
-from nl_agents.errors import StateMismatchError, UnknownNameError
+from nl_agents.errors import ConfigError, StateMismatchError, UnknownNameError
 from nl_agents.tasks import (
     ActionGain,
     ActionPermutation,
@@ -205,6 +205,7 @@ def mixed(**options: Any) -> TaskSequence:
     )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:attribute .count. of Box is an int")
 @pytest.mark.parametrize("moment", [0, 1, 23])
 @pytest.mark.parametrize("autoreset", ["next-step", "same-step"])
 def test_a_saved_life_goes_on_bit_for_bit(moment: int, autoreset: str) -> None:
@@ -284,12 +285,48 @@ def test_an_entry_of_a_dict_can_be_shifted() -> None:
     assert both.single_observation_space == life_of[0].single_observation_space
 
 
+class Goal(Box):
+    """A box that is told its goal."""
+
+    def __init__(self, goal: Any) -> None:
+        super().__init__()
+        self.goal = goal
+
+    @property
+    def fixed(self) -> float:
+        return 1.0
+
+
+def test_params_may_be_arrays() -> None:
+    tasks = [Task(name, Goal, {"goal": np.array([1, 2])}, (RewardSign(),)) for name in "ab"]
+    life = envs.make_sequence(tasks, schedule=Cyclic(10**6), num_envs=2)
+    life.reset()
+    assert life.step(np.ones((2, 1), np.float32))[1].tolist() == [-10.0, -10.0]
+
+
+def test_an_attribute_that_is_an_int_warns_where_it_cannot_follow() -> None:
+    with pytest.warns(UserWarning, match="attribute 'count' of Box is an int, so what should become 3.4 becomes 3"):
+        life(Attribute("count", 3.4)).backend.reset(np.arange(3), np.zeros(3, int))  # type: ignore[attr-defined]
+
+
+def test_an_attribute_that_can_only_be_read_is_refused_at_once() -> None:
+    task = Task("a", Goal, {"goal": 0}, (Attribute("fixed", 2.0),))
+    with pytest.raises(ConfigError, match=r"'fixed' of task 'a' \(Goal\) can be read but not set"):
+        envs.make_sequence([task], schedule=Cyclic(10**6), num_envs=2)
+
+
 def test_errors_name_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"one number, or one an entry \(4,\), got \(3,\)"):
+        life(ObservationOffset([1.0, 2.0, 3.0]))
+    with pytest.raises(ValueError, match="RandomOffset"):
+        RandomOffset(-1.0)
+    with pytest.raises(ValueError, match="Distractors expected count >= 1"):
+        Distractors(0)
     with pytest.raises(
         UnknownNameError, match=r"attribute of task 'shifted' \(Box\) 'strenght': did you mean 'stren.*"
     ):
         life(Attribute("strenght", 1.0))
-    with pytest.raises(UnknownNameError, match="known names are count, strength, taken"):
+    with pytest.raises(UnknownNameError, match=r"known names are table\.0, table\.1"):
         life(Attribute("table.7", 1.0))
     with pytest.raises(UnknownNameError, match="cart_mass, force, gravity, length, pole_mass"):
         ShiftedBackend(CartPoleBackend((Physics(),), 2), [ShiftedTask("a", 0, (Attribute("masscart", 1.0),))])
@@ -303,5 +340,5 @@ def test_errors_name_what_is_wrong() -> None:
         life(ObservationWindow(2, 3))
     with pytest.raises(ValueError, match="time must be one of 'life', 'episodes', 'within-episode', got 'year'"):
         RewardScale(1.0, time="year")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="is no shift"):
+    with pytest.raises(TypeError, match="expected a tuple of shifts"):
         life("offset")  # type: ignore[arg-type]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from nl_agents import envs
 from nl_agents.errors import UnknownNameError
-from nl_agents.tasks import Cyclic, Preset, Suite, Task
+from nl_agents.tasks import Cyclic, Preset, RewardSign, Suite, Task
 from nl_agents.tasks.python_backend import PythonBackend
 from nl_agents.tasks.testing import CountingEnv
 
@@ -30,6 +31,18 @@ def test_one_task_alone() -> None:
     sequence = SUITE.task_env("b", num_envs=2, seed=3)
     sequence.reset()
     assert sequence.task_log == [(0, "b")] and sequence.task_names == ["b"]
+
+
+def test_what_is_no_task_or_schedule_is_refused_with_the_way_out() -> None:
+    with pytest.raises(TypeError, match=r'Task\(.a., gymnasium.make, {"id": .CartPole-v1.}\)'):
+        Task("a", "CartPole-v1")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected a tuple of shifts"):
+        Task("a", shifts=RewardSign())  # type: ignore[arg-type]
+    assert Task("a", shifts=[RewardSign()]).shifts == (RewardSign(),)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="list of Task, got 'CartPole-v1'"):
+        envs.make_sequence(["CartPole-v1"], schedule=Cyclic(9))  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"such as Cyclic\(every=25_000\), got 25000"):
+        envs.make_sequence("cartpole-flip", schedule=25_000)  # type: ignore[arg-type]
 
 
 def test_unknown_names_list_the_near_ones() -> None:
