@@ -157,7 +157,7 @@ def test_a_model_that_sees_something_else_is_told_how_to_be_measured() -> None:
     model = PPO("MlpPolicy", normalised, n_steps=16, batch_size=32, device="cpu")
     with pytest.raises(ConfigError, match="the model normalises what it sees"):
         run_lifetime(model, envs.make_sequence("cartpole-flip", num_envs=4), 1000)
-    with pytest.raises(ConfigError, match="made by nl_agents.envs.to_sb3"):
+    with pytest.raises(ConfigError, match=r"made by nl_agents\.envs\.to_sb3"):
         run_lifetime(model, DummyVecEnv([lambda: gym.make("CartPole-v1")]), 1000)
 
 
