@@ -10,11 +10,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from nl_agents import agents, cli
-from nl_agents.evaluation import Lifetime
+from nl_agents import agents, cli, envs
+from nl_agents.cli import pages
+from nl_agents.evaluation import Lifetime, run_episodes
+from nl_agents.tasks import single_task
 
 SMALL = ("--ppo.num-steps", "32", "--memory.width", "16", "--device", "cpu", "--num-envs", "4")
 
@@ -64,6 +69,82 @@ def test_every_agent_that_needs_nothing_told_trains_from_the_command_line(name: 
     words = ("train", "--agent", name, "--sequence", "control-obs-shift:demo", "--steps", "200", "--run-dir", "run")
     assert cli.main([*words, *SMALL]) == 0
     assert Path("run/summary.json").exists()
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    """Mean returns by task of the evaluation that was printed."""
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "±" in line]
+    return {words[0]: float(words[words.index("±") - 1]) for words in lines}
+
+
+def test_tasks_are_evaluated_as_the_life_drew_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An order of observations is drawn by the life's seed; shown in another order, what it saw would be lost."""
+    seen: list[Any] = []
+    words = ("train", "--agent", "ppo", "--sequence", "permute-long:demo", "--steps", "200", "--run-dir", "run")
+    assert cli.main([*words, "--seed", "3", *SMALL]) == 0
+    life = envs.make_sequence(
+        "permute-long:demo", **json.loads(Path("run/config.json").read_text())["sequence_options"]
+    )
+
+    def watch(subject: Any, env: Any, *arguments: Any, **options: Any) -> list[Any]:
+        seen.append(env.reset(seed=1)[0])
+        return run_episodes(subject, env, *arguments, **options)
+
+    monkeypatch.setattr(pages, "run_episodes", watch)
+    assert cli.main(["evaluate", "run", "--episodes", "4"]) == 0
+    for name, shown in zip(life.task_names, seen, strict=True):
+        np.testing.assert_array_equal(shown, single_task(life, name, num_envs=4).reset(seed=1)[0])
+    assert set(told(capsys)) == set(life.task_names)
+    seen.clear()
+    assert cli.main(["evaluate", "run", "--episodes", "4", "--sequence-seed", "0"]) == 0
+    other = single_task(envs.make_sequence("permute-long:demo", seed=0), life.task_names[0], num_envs=4)
+    np.testing.assert_array_equal(seen[0], other.reset(seed=1)[0])
+
+
+def test_an_expert_is_evaluated_with_the_learner_of_each_task(capsys: pytest.CaptureFixture[str]) -> None:
+    """On flipped CartPole the same answer does the opposite: one learner for both would fail one of them."""
+    words = ("train", "--agent", "expert", "--privileged", "--sequence", "cartpole-flip:demo", "--run-dir", "run")
+    assert cli.main([*words, "--steps", "400", *SMALL]) == 0
+    agent = pages.load_run(Path("run"), "cpu")
+    learners = []
+    for task in (0, 1):
+        agent.enter_task(task)
+        learners.append({name: value.clone() for name, value in agent.policy.state_dict().items()})
+    assert any(not torch.equal(value, learners[1][name]) for name, value in learners[0].items())
+    agent.enter_task(0)
+    assert all(torch.equal(value, learners[0][name]) for name, value in agent.policy.state_dict().items())
+    assert cli.main(["evaluate", "run", "--episodes", "4"]) == 0
+    assert set(told(capsys)) == {"standard", "flipped"}
+
+
+OWN = """
+import gymnasium
+from nl_agents import envs
+from nl_agents.tasks import Cyclic, Task
+
+def build(num_envs=16, seed=0):
+    tasks = [Task(name, gymnasium.make, {"id": "CartPole-v1", "disable_env_checker": True}) for name in ("one", "two")]
+    return envs.make_sequence(tasks, schedule=Cyclic(20_000), num_envs=num_envs, seed=seed)
+
+def wrapped(num_envs=16, seed=0):
+    return envs.AugmentObservation(build(num_envs, seed))
+"""
+
+
+def test_a_sequence_of_ones_own_is_evaluated_task_by_task(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("evaluated_tasks.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    for function in ("build", "wrapped"):
+        words = ("train", "--agent", "ppo", "--sequence", f"evaluated_tasks:{function}", "--run-dir", function)
+        assert cli.main([*words, "--steps", "200", *SMALL]) == 0
+    assert cli.main(["evaluate", "build", "--episodes", "4"]) == 0
+    assert set(told(capsys)) == {"one", "two"}
+    assert cli.main(["evaluate", "wrapped", "--episodes", "4"]) == 2
+    assert "needs the TaskSequence itself" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["ewc", "expert"])

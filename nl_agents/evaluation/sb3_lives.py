@@ -45,7 +45,7 @@ def check_view(model: Any, space: Any, is_bare: bool) -> None:
     if seen is not None and _form(seen) != _form(space):
         raise ConfigError(
             f"the model sees {seen}, the sequence shows {space}; by API give the VecEnv as the model was trained on "
-            "it, such as history_env(to_sb3(sequence), 8), to_sb3(sequence, flatten=True) or VecNormalize(to_sb3(sequence))"
+            "it, such as history_env(to_sb3(sequence), 8) or to_sb3(sequence, flatten=True)"
         )
 
 
