@@ -23,6 +23,7 @@ class ElasticWeights(Upkeep):
         EWC:     Omega <- Omega + F,           Omega mu <- Omega mu + F theta
         online:  Omega <- decay Omega + F,     mu <- theta
 
+    (Schwarz et al. put decay before Omega in the penalty once more, a constant factor, which ``weight`` holds here.)
     F is the diagonal of the Fisher information at the end of a task. **Must be told where tasks end.**
 
     Args:

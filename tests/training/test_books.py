@@ -20,7 +20,9 @@ def rewards(*values: float) -> np.ndarray[Any, Any]:
 
 
 def two_streams(**known: Any) -> Any:
-    return SimpleNamespace(num_envs=2, **known)
+    env = SimpleNamespace(num_envs=2, **known)
+    env.unwrapped = env
+    return env
 
 
 def test_an_episode_has_return_length_and_begin_on_the_common_clock() -> None:
