@@ -9,8 +9,7 @@ numbers, signs that alternate, seven steps that return with noise, zeros, and ju
 Memories are made as lasting as they can be: scope ``never``, time constants of at least a million steps, gates of step
 sizes (and of momenta) held open. Where all chunks end, every number of the state is held against its bound
 (``nl_agents.memory.bounds``).
-The exact forms of ``self-modifying`` run step by step, an hour of a core each for a million: they live 100,000 steps
-unless ``--exact-steps`` says more. Writes benchmarks/results/endurance.json; cores that the record already has with as
+The exact forms of ``self-modifying`` run step by step, half an hour of a core each. Writes benchmarks/results/endurance.json; cores that the record already has with as
 many steps are left out.
 """
 
@@ -81,7 +80,7 @@ class Options:
     """cores of the registry, with options as in hope:chunk=1"""
     steps: int = 1_000_000
     """env steps of each stream, rounded up to whole calls"""
-    exact_steps: int = 100_000
+    exact_steps: int = 1_000_000
     """the same of the exact forms of self-modifying memory"""
     seed: int = 0
     """of weights and adversaries"""
