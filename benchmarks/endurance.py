@@ -9,8 +9,8 @@ numbers, signs that alternate, seven steps that return with noise, zeros, and ju
 Memories are made as lasting as they can be: scope ``never``, time constants of at least a million steps, gates of step
 sizes (and of momenta) held open. Where all chunks end, every number of the state is held against its bound
 (``nl_agents.memory.bounds``).
-The exact forms of ``self-modifying`` run step by step, half an hour of a core each. Writes benchmarks/results/endurance.json; cores that the record already has with as
-many steps are left out.
+The exact forms of ``self-modifying`` run step by step, half an hour of a core each. Writes
+benchmarks/results/endurance.json; cores that the record already has with as many steps are left out.
 """
 
 from __future__ import annotations

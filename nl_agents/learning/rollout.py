@@ -61,7 +61,6 @@ def allocate(
     def block(*shape: int, dtype: Any = torch.float32) -> Tensor:
         return torch.zeros(steps, streams, *shape, dtype=dtype, device=device)
 
-    taken = block(dtype=torch.int64) if actions.discrete else block(actions.size)
     flags = [block(dtype=torch.bool) for _ in range(5)]
     return Rollout(
         rows=block(codec.row_size, dtype=codec.dtype),
@@ -70,7 +69,7 @@ def allocate(
         is_first=flags[0],
         is_valid=flags[1],
         trains=flags[2],
-        actions=taken,
+        actions=block(*actions.shape, dtype=actions.dtype),
         log_probs=block(),
         parameters=block(actions.parameters),
         values=block(),

@@ -27,10 +27,11 @@ class Part(NamedTuple):
     """One leaf of an observation space inside the flat row."""
 
     key: str | None  # key in a Dict space, None for a plain space
-    kind: str  # "vector", "grid" (small uint8 image of codes), "codes" (the same, one-hot) or "discrete"
+    kind: str  # "vector", "grid" (small uint8 image of codes), "codes" (the same, one-hot), "discrete" or "binary"
     start: int
     stop: int
-    size: int  # features it becomes: values of a discrete space, else stop - start
+    size: int  # features it becomes: values of discrete numbers, else stop - start
+    values: tuple[tuple[int, int], ...] = ()  # of discrete numbers: (how many, the first) of each
 
 
 class ObservationCodec:
@@ -40,7 +41,7 @@ class ObservationCodec:
 
     Args:
         space: single-env observation space: Box (any shape; small uint8 boxes are read as MiniGrid codes), Discrete,
-            or a Dict of these. Text leaves (``mission``) are left out.
+            MultiDiscrete, MultiBinary, or a Dict of these. Text leaves (``mission``) are left out.
         grid: how codes become features. "scaled": a number in 0 .. 1 each, as small as can be; a key and a ball then
             differ by .1 in one of 147 numbers. "one-hot": a feature for every code of every cell, seven times as many;
             for grids [..., 3] of MiniGrid's objects, colours and states.
@@ -56,8 +57,8 @@ class ObservationCodec:
         for key, leaf in leaves.items():
             if isinstance(leaf, spaces.Text):
                 continue
-            length, kind, size = _describe(key, leaf, grid)
-            self.parts.append(Part(key, kind, start, start + length, size))
+            length, kind, size, values = _describe(key, leaf, grid)
+            self.parts.append(Part(key, kind, start, start + length, size, values))
             start += length
         if not self.parts:
             raise SpaceNotSupportedError(f"nothing in {space} can be encoded; give at least one Box or Discrete leaf")
@@ -66,7 +67,8 @@ class ObservationCodec:
         self.feature_size = sum(part.size for part in self.parts)
         self.vector_size = sum(part.stop - part.start for part in self.parts if part.kind == "vector")
         self.dtype = torch.float32 if self.vector_size else torch.uint8
-        if self.dtype == torch.uint8 and any(part.size > 256 for part in self.parts if part.kind == "discrete"):
+        numbers = [number for part in self.parts for number in part.values]
+        if self.dtype == torch.uint8 and any(first < 0 or first + count > 256 for count, first in numbers):
             self.dtype = torch.float32
         self._single = self.parts[0] if len(self.parts) == 1 and self.parts[0].key is None else None
 
@@ -88,7 +90,7 @@ class ObservationCodec:
         """Turns rows [..., row_size] into features [..., feature_size].
 
         Vectors become clip((x - mean) * scale, ±10), grid codes lie in 0 .. 1 or are one-hot (codes beyond MiniGrid's
-        count as its last), discrete values are one-hot.
+        count as its last), discrete values are one-hot, bits are 0 or 1.
         """
         features, used = [], 0
         for part in self.parts:
@@ -105,8 +107,13 @@ class ObservationCodec:
                 features.append(piece.to(mean.dtype) / GRID_SCALE)
             elif part.kind == "codes":
                 features.append(_one_hot_codes(piece, part.size, mean.dtype))
+            elif part.kind == "binary":
+                features.append(piece.to(mean.dtype))
             else:
-                features.append(F.one_hot(piece[..., 0].long(), part.size).to(mean.dtype))
+                features += [
+                    F.one_hot(piece[..., n].long() - first, count).to(mean.dtype)
+                    for n, (count, first) in enumerate(part.values)
+                ]
         return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
 
 
@@ -121,12 +128,16 @@ def _one_hot_codes(codes: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     return features.scatter_(-1, start + torch.minimum(codes.long(), last), 1.0)
 
 
-def _describe(key: str | None, leaf: gym.Space[Any], grid: Grid) -> tuple[int, str, int]:
-    """Returns (entries in the row, kind, features) of one leaf."""
+def _describe(key: str | None, leaf: gym.Space[Any], grid: Grid) -> tuple[int, str, int, tuple[tuple[int, int], ...]]:
+    """Returns (entries in the row, kind, features, values of discrete numbers) of one leaf."""
     if isinstance(leaf, spaces.Discrete):
-        if leaf.start != 0:
-            raise SpaceNotSupportedError(f"Discrete leaf {key!r} starts at {leaf.start}; shift it to start at 0")
-        return 1, "discrete", int(leaf.n)
+        return 1, "discrete", int(leaf.n), ((int(leaf.n), int(leaf.start)),)
+    if isinstance(leaf, spaces.MultiDiscrete):
+        counts, firsts = leaf.nvec.ravel().tolist(), np.asarray(leaf.start).ravel().tolist()
+        return len(counts), "discrete", sum(counts), tuple(zip(counts, firsts, strict=True))
+    if isinstance(leaf, spaces.MultiBinary):
+        bits = int(np.prod(leaf.shape, dtype=int))
+        return bits, "binary", bits, ()
     if isinstance(leaf, spaces.Box):
         length = int(np.prod(leaf.shape, dtype=int)) or 1
         if leaf.dtype == np.uint8:
@@ -141,9 +152,10 @@ def _describe(key: str | None, leaf: gym.Space[Any], grid: Grid) -> tuple[int, s
                         f"one-hot codes are MiniGrid's object, colour and state, so a box [..., 3]; leaf {key!r} has "
                         f"shape {leaf.shape}: take grid='scaled' (memory.grid), or give it as Discrete leaves"
                     )
-                return length, "codes", length // len(GRID_CODES) * sum(GRID_CODES)
-            return length, "grid", length
-        return length, "vector", length
+                return length, "codes", length // len(GRID_CODES) * sum(GRID_CODES), ()
+            return length, "grid", length, ()
+        return length, "vector", length, ()
     raise SpaceNotSupportedError(
-        f"no encoder for leaf {key!r} of type {type(leaf).__name__}; expected Box or Discrete, or a Dict of them"
+        f"no encoder for leaf {key!r} of type {type(leaf).__name__}; expected Box, Discrete, MultiDiscrete or "
+        "MultiBinary, or a Dict of them"
     )

@@ -111,13 +111,24 @@ def test_many_values_do_not_fit_in_a_byte() -> None:
     assert features(codec, pack(codec, np.array([299]), 1)).argmax().item() == 299
 
 
+def test_discrete_numbers_side_by_side_become_one_hot_and_bits_stay_bits() -> None:
+    codec = ObservationCodec(spaces.MultiDiscrete([3, 2], start=[1, 0]))
+    assert codec.dtype == torch.uint8 and codec.feature_size == 5
+    assert features(codec, pack(codec, np.array([[3, 0], [1, 1]]), 2)).tolist() == [[0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
+    below = ObservationCodec(spaces.Discrete(3, start=-1))
+    assert below.dtype == torch.float32
+    assert features(below, pack(below, np.array([-1, 1]), 2)).tolist() == [[1, 0, 0], [0, 0, 1]]
+    bits = ObservationCodec(spaces.MultiBinary((2, 2)))
+    assert features(bits, pack(bits, np.array([[[0, 1], [1, 1]]], np.int8), 1)).tolist() == [[0, 1, 1, 1]]
+
+
 @pytest.mark.parametrize(
     ("space", "text"),
     [
         (spaces.Box(0, 255, (64, 64, 3), np.uint8), "is a large image; only small code grids"),
-        (spaces.MultiBinary(3), "no encoder for leaf None of type MultiBinary; expected Box or Discrete"),
+        (spaces.Text(3), "nothing in .* can be encoded"),
+        (spaces.Sequence(VECTOR), "no encoder for leaf None of type Sequence; expected Box, Discrete, MultiDiscrete"),
         (spaces.Dict({"inner": spaces.Dict({"x": VECTOR})}), "no encoder for leaf 'inner' of type Dict"),
-        (spaces.Discrete(3, start=1), "starts at 1; shift it to start at 0"),
         (spaces.Dict({"mission": spaces.Text(9)}), "nothing in .* can be encoded"),
     ],
 )

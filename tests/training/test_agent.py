@@ -93,7 +93,7 @@ def test_bad_arguments_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"ppo.num_steps must be >= 1, got 0"):
         agents.make("hope", world(), config=config)
     with pytest.raises(SpaceNotSupportedError, match="no policy head"):
-        Agent("hope", None, small_config(), spaces=(spaces.Box(-1, 1, (2,)), spaces.MultiBinary(2)))
+        Agent("hope", None, small_config(), spaces=(spaces.Box(-1, 1, (2,)), spaces.MultiBinary((2, 2))))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -231,6 +231,61 @@ def test_continuous_actions_are_lived_with() -> None:
     agent = agents.make("hope", env, device="cpu", config=small_config()).learn(100)
     action, _ = agent.predict(np.zeros(2, np.float32), deterministic=False)
     assert action in Steered.action_space and int(agent.optimizer.refused_steps) == 0
+
+
+class Matched(gym.Env[Any, Any]):
+    """Two dials to turn to what three lamps and a number say; every space that comes in several numbers."""
+
+    observation_space = gym.spaces.Dict(
+        lamps=gym.spaces.MultiBinary(2), shown=gym.spaces.MultiDiscrete([3, 2], start=[1, 0])
+    )
+    action_space: gym.Space[Any] = gym.spaces.MultiDiscrete([3, 2])
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.left = 20
+        return self._seen(), {}
+
+    def _seen(self) -> dict[str, Any]:
+        self.wanted = self.np_random.integers(0, [3, 2])
+        lamps = np.array([self.wanted[1], 1 - self.wanted[1]], np.int8)
+        return {"lamps": lamps, "shown": self.wanted + np.array([1, 0])}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert action in self.action_space
+        self.left -= 1
+        reward = float(np.mean(np.asarray(action) == self.wanted[: len(action)]))
+        return self._seen(), reward, self.left == 0, False, {}
+
+
+class Switched(Matched):
+    """The same with two switches."""
+
+    action_space = gym.spaces.MultiBinary(2)
+
+
+@pytest.mark.parametrize("world", [Matched, Switched])
+def test_spaces_of_several_numbers_are_lived_with_and_come_back(world: Any, tmp_path: Path) -> None:
+    env = gym.vector.SyncVectorEnv([world] * 4)
+    agent = agents.make("hope", env, seed=1, device="cpu", config=small_config()).learn(200)
+    again = agents.load(agent.save(tmp_path / "agent"), device="cpu")
+    seen, _ = env.reset(seed=3)
+    action, _ = agent.predict(seen)
+    assert action in env.action_space
+    np.testing.assert_array_equal(action, again.predict(seen)[0])
+    single = {key: value[0] for key, value in seen.items()}
+    assert agent.predict(single, deterministic=False)[0] in env.single_action_space
+
+
+@pytest.mark.slow
+def test_dials_are_learnt() -> None:
+    config = agents.config("ppo")
+    config.optimizer.lr = 3e-3
+    env = gym.vector.SyncVectorEnv([Matched] * 8)
+    agent = agents.make("ppo", env, seed=1, device="cpu", config=config)
+    agent.learn(30_000)
+    seen, _ = env.reset(seed=3)
+    assert np.mean(agent.predict(seen)[0] == seen["shown"] - np.array([1, 0])) > 0.9
 
 
 # -------------------------------------------------------------- save and load

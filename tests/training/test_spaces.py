@@ -18,6 +18,10 @@ KEPT = [
     spaces.Box(0, 255, (7, 7, 3), np.uint8),
     spaces.Discrete(4),
     spaces.Discrete(3, start=-1),
+    spaces.MultiDiscrete([3, 2], start=[1, 0]),
+    spaces.MultiDiscrete([[3, 2], [4, 4]]),
+    spaces.MultiBinary(3),
+    spaces.MultiBinary((2, 2)),
     spaces.Dict({"image": spaces.Box(0, 255, (2, 2), np.uint8), "direction": spaces.Discrete(4)}),
 ]
 
@@ -28,8 +32,8 @@ def test_a_space_comes_back_equal(space: gym.Space[object]) -> None:
 
 
 def test_an_unknown_space_is_refused() -> None:
-    with pytest.raises(SpaceNotSupportedError, match=r"cannot save space MultiBinary.*expected Box"):
-        space_to_json(spaces.MultiBinary(3))
+    with pytest.raises(SpaceNotSupportedError, match=r"cannot save space Sequence.*expected Box"):
+        space_to_json(spaces.Sequence(spaces.Discrete(3)))
 
 
 def test_an_unknown_kind_in_a_file_is_told() -> None:
