@@ -49,15 +49,17 @@ class Options(Settings):
     cores: tuple[str, ...] = (
         "hope",
         "hope:chunk=1",
-        "hope:chunk=1,step_limit=2",
-        "hope:chunk=1,retention=(1.5,5.0)",
+        "hope:projection_retention=50",
+        "cms:scope=never",
+        "self-modifying:scope=never",
         "gated-delta",
-        "gated-delta:step_limit=2",
-        "gated-delta:heads=1",
+        "titans",
+        "attention:scope=never",
+        "diagonal:scope=never",
         "lstm:scope=never",
-        "lstm",
         "gru:scope=never",
         "feed-forward",
+        "mlp",
     )
     """cores of the registry, each with options behind a colon: hope:chunk=1,heads=8"""
     seeds: tuple[int, ...] = (0, 1, 2)
