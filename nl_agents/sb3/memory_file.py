@@ -43,7 +43,8 @@ def save_memory(model: BaseAlgorithm, path: str | Path) -> Path:
     target, tensors = Path(path), _tensors(model)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
+    # copies, because one tensor may stand under two names: a critic without memory of its own is shown the actor's
+    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, partial)
     os.replace(partial, target)
     return target
 

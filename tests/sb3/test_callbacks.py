@@ -28,25 +28,26 @@ from nl_agents.sb3 import (
     save_memory,
 )
 from nl_agents.tasks import Cyclic
-from tests.sb3.small import POLICY_KWARGS, Toy
+from tests.sb3.small import CRITICS, POLICY_KWARGS, Toy
 
 SHORT: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "device": "cpu", "seed": 0}
 ALGORITHMS = [RecurrentPPO, FastRecurrentPPO]
 
 
-def never(algorithm: Any = RecurrentPPO, num_envs: int = 2) -> Any:
-    kwargs = {"core": "gru", "core_kwargs": {"scope": "never"}, "lstm_hidden_size": 8}
+def never(algorithm: Any = RecurrentPPO, num_envs: int = 2, critic: str = "own") -> Any:
+    kwargs = {"core": "gru", "core_kwargs": {"scope": "never"}, "lstm_hidden_size": 8, **CRITICS[critic]}
     return algorithm("HopePolicy", make_vec_env(Toy, num_envs), **SHORT, policy_kwargs=kwargs)
 
 
+@pytest.mark.parametrize("critic", CRITICS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_memory_survives_the_process(algorithm: Any, tmp_path: Path) -> None:
+def test_memory_survives_the_process(algorithm: Any, critic: str, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "memory.safetensors"
-    first = never(algorithm).learn(32, callback=MemoryCallback(path, save_every=10))
+    first = never(algorithm, critic=critic).learn(32, callback=MemoryCallback(path, save_every=10))
     lived = live_memory(first)
     assert lived is not None and np.abs(lived[0]).max() > 0
 
-    second, seen = never(algorithm), []
+    second, seen = never(algorithm, critic=critic), []
     callback = MemoryCallback(path)
     callback._on_rollout_start = lambda: seen.append(live_memory(second))  # type: ignore[method-assign]
     second.learn(32, callback=callback)
