@@ -50,6 +50,7 @@ class SequenceLearner(OffPolicyAlgorithm):
         self.clock = 0  # vector steps of the memory's life
         self.nonfinite = 0  # observations and rewards refused since birth
         self.packed_memory: NDArray[Any] | None = None  # of a saved model
+        self._owed: int | None = None  # num_timesteps before the step that the memory has lived and the replay has not
         cast(Any, super()).__init__(policy, env, **options)
 
     def _setup_model(self) -> None:
@@ -92,6 +93,9 @@ class SequenceLearner(OffPolicyAlgorithm):
         """
         assert self.replay_buffer is not None and self._last_obs is not None
         assert self._last_episode_starts is not None
+        if self._owed is not None:  # a step that an error or an interrupt broke off
+            self.replay_buffer.skip(1)
+        self._owed = self.num_timesteps
         first = np.asarray(self._last_episode_starts, np.bool_)
         self._stored = self.policy.pack_memory(self.memory) if self.replay_buffer.wants_memory else None
         observation, self._fine = blanked(self._last_obs)
@@ -102,19 +106,30 @@ class SequenceLearner(OffPolicyAlgorithm):
 
     def collect_rollouts(self, *arguments: Any, **options: Any) -> RolloutReturn:
         """As in SB3; a step after which a callback ended all is stored too, as the memory has lived it."""
+        self._watches = options["callback"]
         rollout = super().collect_rollouts(*arguments, **options)
         if not rollout.continue_training:
-            lived = options["callback"].locals
-            names = ("replay_buffer", "buffer_actions", "new_obs", "rewards", "dones", "infos")
-            self._store_transition(*(lived[name] for name in names))
+            self._settle()
         return rollout
+
+    def _settle(self) -> None:
+        """Stores the step that callbacks are being told of, which SB3 does behind them."""
+        if self._owed is not None and self.num_timesteps > self._owed:
+            names = ("replay_buffer", "buffer_actions", "new_obs", "rewards", "dones", "infos")
+            self._store_transition(*(self._watches.locals[name] for name in names))
 
     def memory_state(self) -> tuple[NDArray[np.float32]]:
         """A copy of the live memory of who acts, as ``predict(obs, state=...)`` takes it: one packed row a stream."""
         return (self.policy.pack_acting(self.memory).cpu().numpy(),)
 
     def _store_transition(self, replay_buffer: Any, buffer_action: Any, new_obs: Any, *rest: Any) -> None:
-        """Adds the step to the replay, as it was before normalisation; ``rest`` are rewards, ends and infos."""
+        """Adds the step to the replay, as it was before normalisation; ``rest`` are rewards, ends and infos.
+
+        Once: a step that ``_settle`` has stored is there.
+        """
+        if self._owed is None:
+            return
+        self._owed = None
         reward, ended, infos = rest
         normaliser = self._vec_normalize_env
         seen: Any = self._last_original_obs if normaliser is not None else self._last_obs
@@ -151,31 +166,38 @@ class SequenceLearner(OffPolicyAlgorithm):
 
     def save(self, *arguments: Any, **options: Any) -> None:
         """As in SB3, with the live memory; ``save_replay_buffer`` keeps the replay."""
+        self._settle()
         self.packed_memory = self.policy.pack_memory(self.memory).cpu().numpy()
         super().save(*arguments, **options)
 
+    def save_replay_buffer(self, *arguments: Any, **options: Any) -> None:
+        """As in SB3."""
+        self._settle()
+        super().save_replay_buffer(*arguments, **options)
+
     def load_replay_buffer(self, *arguments: Any, **options: Any) -> None:
-        """As in SB3.
+        """As in SB3; where its step clock stands elsewhere than the memory's, steps without content lie between.
 
         Raises:
-            StateMismatchError: a replay of other windows or another memory, or one whose step clock stands elsewhere.
+            StateMismatchError: a replay of other windows or another memory.
         """
         own = self.replay_buffer
         super().load_replay_buffer(*arguments, **options)
         loaded, period = self.replay_buffer, self.policy.clock_period
         assert own is not None and loaded is not None
         sizes = [(part.stride, part.window, part.n_envs, part.memories.shape[-1]) for part in (loaded, own)]
-        apart = (loaded.clock - self.clock) % period
-        if sizes[0] != sizes[1] or apart:
+        if sizes[0] != sizes[1]:
             self.replay_buffer = own
             raise StateMismatchError(
                 f"the replay has (train_length, burn_in + train_length, streams, floats of a memory) = {sizes[0]} and "
-                f"the model {sizes[1]}; their step clocks are {apart} of {period} steps apart (0 is needed): build the "
-                "model with the same lengths and core, and save both at the same step"
+                f"the model {sizes[1]}: build the model with the same lengths, core and number of streams"
             )
+        if loaded.clock != self.clock:  # another life's, or saved at another step
+            loaded.skip((self.clock - loaded.clock) % period or period)
+        self._owed = None
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "memory", "_stored", "_fine"]
+        return [*super()._excluded_save_params(), "memory", "_stored", "_fine", "_owed", "_watches"]
 
 
 class _Later:
