@@ -96,7 +96,7 @@ class FastRecurrentPPO(RecurrentPPO):
 
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
-        self.set_random_seed(self.seed)
+        super().set_random_seed(self.seed)
         made = self.policy_class(
             self.observation_space, self.action_space, self.lr_schedule, use_sde=self.use_sde, **self.policy_kwargs
         )
@@ -307,6 +307,12 @@ class FastRecurrentPPO(RecurrentPPO):
         """
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """As in SB3; a seed that is given after ``load`` takes the place of the random state that was saved."""
+        super().set_random_seed(seed)
+        if seed is not None:
+            self._random_state = None
+
     def _setup_learn(
         self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *rest: Any
     ) -> tuple[int, BaseCallback]:
@@ -334,9 +340,12 @@ class FastRecurrentPPO(RecurrentPPO):
         """As in SB3; the memory goes on where it was saved.
 
         With an environment of another number of streams all memories are newborn, and a warning says so. For an exact
-        continuation give the environment as it stood and ``force_reset=False``.
+        continuation give the environment as it stood and ``force_reset=False``; the random state goes on too, unless
+        ``seed=`` or ``set_random_seed`` gives another.
         """
         model = super().load(path, *arguments, **options)
+        if options.get("seed") is not None:
+            model._random_state = None
         saved = model.packed_memory
         if saved.shape[0] == model.n_envs:
             model.collector.restore(saved, model._clock)

@@ -189,6 +189,24 @@ def test_a_saved_life_goes_on_to_the_last_bit(core: str, optimizer: Any, tmp_pat
     assert same([loaded.collector.packed()], [whole.collector.packed()])
 
 
+def test_a_seed_that_is_given_after_loading_is_taken(tmp_path: Path) -> None:
+    env = make_vec_env(Toy, 2, seed=4)
+    FastRecurrentPPO("HopePolicy", env, **SHORT, policy_kwargs=POLICY_KWARGS["gru"]).learn(32).save(tmp_path / "model")
+
+    def goes_on(given: int | None, later: int | None) -> list[Tensor]:
+        options = {} if given is None else {"seed": given}
+        env.seed(9)
+        model = FastRecurrentPPO.load(tmp_path / "model", env=env, device="cpu", **options)
+        if later is not None:
+            model.set_random_seed(later)
+        env.seed(9)
+        return weights(model.learn(32, reset_num_timesteps=False))
+
+    saved, given, later = goes_on(None, None), goes_on(5, None), goes_on(None, 5)
+    assert same(saved, goes_on(None, None)) and same(given, goes_on(5, None)) and same(later, goes_on(None, 5))
+    assert not same(saved, given) and not same(saved, later) and not same(given, goes_on(6, None))
+
+
 def test_two_calls_of_learn_equal_one() -> None:
     results = []
     for parts in ([96], [32, 64]):
