@@ -367,11 +367,14 @@ class FastRecurrentPPO(RecurrentPPO):
 
 
 def _fuse(policy: MemoryActorCritic) -> None:
-    """Has torch's Adam step all parameters in one call, unless the user chose a form of it."""
-    optimizer, given = policy.optimizer, dict(policy.optimizer_kwargs)
-    if type(optimizer) is torch.optim.Adam and not {"fused", "foreach"} & given.keys():
-        given |= {"lr": optimizer.defaults["lr"], "fused": True}
-        policy.optimizer = torch.optim.Adam(policy.parameters(), **given)
+    """Has torch's Adam step all parameters of a group in one call, unless somebody chose a form of it."""
+    optimizer = policy.optimizer
+    if type(optimizer) is not torch.optim.Adam or optimizer.state:
+        return
+    chosen = [group[form] for group in optimizer.param_groups for form in ("fused", "foreach")]
+    if all(form is None for form in chosen) and not optimizer.defaults["differentiable"]:
+        for options in (optimizer.defaults, *optimizer.param_groups):  # as it stands: groups may be the policy's own
+            options["fused"] = True
 
 
 def _random_state() -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from nl_agents import envs
 from nl_agents.errors import ConfigError
 from nl_agents.optim import DeepMomentum
-from nl_agents.sb3 import FastRecurrentPPO
+from nl_agents.sb3 import FastRecurrentPPO, HopePolicy
 from tests.sb3.small import CRITICS, POLICY_KWARGS, Toy
 
 SHORT: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "device": "cpu", "seed": 0}
@@ -205,6 +205,27 @@ def test_a_seed_that_is_given_after_loading_is_taken(tmp_path: Path) -> None:
     saved, given, later = goes_on(None, None), goes_on(5, None), goes_on(None, 5)
     assert same(saved, goes_on(None, None)) and same(given, goes_on(5, None)) and same(later, goes_on(None, 5))
     assert not same(saved, given) and not same(saved, later) and not same(given, goes_on(6, None))
+
+
+class GroupedPolicy(HopePolicy):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        groups = [
+            {"params": self.lstm_actor.parameters(), "weight_decay": 0.3},
+            {"params": self.action_net.parameters()},
+        ]
+        self.optimizer = torch.optim.Adam(groups, lr=1e-3)
+
+
+def test_an_adam_that_the_policy_built_is_kept() -> None:
+    model = FastRecurrentPPO(GroupedPolicy, Toy(), **SHORT, policy_kwargs=POLICY_KWARGS["gru"])
+    before = model.policy.value_net.weight.clone()
+    groups = model.learn(16).policy.optimizer.param_groups
+    assert [group["weight_decay"] for group in groups] == [0.3, 0] and all(group["fused"] for group in groups)
+    assert torch.equal(before, model.policy.value_net.weight), "in none of its groups"
+    chosen = {**POLICY_KWARGS["gru"], "optimizer_kwargs": {"foreach": True}}
+    other = FastRecurrentPPO("HopePolicy", Toy(), **SHORT, policy_kwargs=chosen)
+    assert other.policy.optimizer.param_groups[0]["fused"] is None
 
 
 def test_two_calls_of_learn_equal_one() -> None:
