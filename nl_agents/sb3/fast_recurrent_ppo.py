@@ -40,6 +40,13 @@ FIGURES = ("kl", "clip", "policy", "value", "entropy", "loss")
 straight_pass: Any = load_compiled("nl_agents.sb3.straight_pass") if compiled is not None else None
 Roots = tuple[Sequence[Tensor], Sequence[Tensor] | None]
 """Where back-propagation begins, and with which gradients."""
+INSTEAD = {
+    "forward": ("act_step",),
+    "predict_values": ("values_after",),
+    "evaluate_actions": ("evaluate_sequence",),
+    "_process_sequence": ("act_step", "values_after", "evaluate_sequence"),
+}
+"""What RecurrentPPO calls on a policy -> what is called here; ``predict`` calls the same."""
 CHUNK_STEPS = 64
 """Longest default chunk: a multiple of the clocks of all cores but those of unusual options."""
 
@@ -105,6 +112,7 @@ class FastRecurrentPPO(RecurrentPPO):
                 f"FastRecurrentPPO runs whole sequences and {type(made).__name__} cannot: use one of "
                 f"{', '.join(self.policy_aliases)}, or a subclass of HopePolicy or FastLstmPolicy"
             )
+        _refuse_unheard(type(made))
         self.policy = made.to(self.device)
         _fuse(self.policy)
         self.clip_range = FloatSchedule(self.clip_range)
@@ -364,6 +372,17 @@ class FastRecurrentPPO(RecurrentPPO):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "collector", "_learnt"]
+
+
+def _refuse_unheard(kind: type[MemoryActorCritic]) -> None:
+    """Refuses a policy with a form of its own of what only RecurrentPPO calls."""
+    own = {name for name in dir(MemoryActorCritic) if getattr(kind, name) is not getattr(MemoryActorCritic, name)}
+    for name, ours in INSTEAD.items():
+        if name in own and not own & set(ours):
+            raise ConfigError(
+                f"{kind.__name__}.{name} is called by RecurrentPPO and not by FastRecurrentPPO, which runs whole "
+                f"sequences: override {', '.join(ours)} instead, or use RecurrentPPO"
+            )
 
 
 def _fuse(policy: MemoryActorCritic) -> None:

@@ -77,7 +77,7 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
     def has_plain_lstms(self) -> bool:
         """Whether memories are LSTMs of one layer, on a CPU, without projection or second direction."""
         cells = [cell for cell in (self.lstm_actor, self.lstm_critic) if cell is not None]
-        plain = all(isinstance(cell, FusedLstm) and cell._is_plain(cast(Tensor, cell.weight_hh_l0)) for cell in cells)
+        plain = all(type(cell) is FusedLstm and cell._is_plain(cast(Tensor, cell.weight_hh_l0)) for cell in cells)
         return plain and all(cell.num_layers == 1 for cell in cells)
 
     @property

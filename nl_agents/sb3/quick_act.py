@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ KINDS: dict[type[nn.Module], int] = {nn.Tanh: act_kernel.TANH, nn.ReLU: act_kern
 class HeadViews(Views):
     """The parameters of both heads as the kernel takes them; each ends with the policy's or the value's last layer.
 
-    ``served`` says whether every part is known: SB3's own perceptrons of one bend, a categorical action, on CPU.
+    ``served`` says whether every part is known: SB3's own perceptrons of one bend, a categorical action of the logits as
+    they come, on CPU.
     """
 
     def __init__(self, policy: MemoryActorCritic) -> None:
@@ -32,6 +34,8 @@ class HeadViews(Views):
         extractor = policy.mlp_extractor
         nets = ((extractor.policy_net, policy.action_net), (extractor.value_net, policy.value_net))
         self.served = type(extractor) is MlpExtractor and type(policy.action_dist) is CategoricalDistribution
+        told = getattr(policy._get_action_dist_from_latent, "__func__", None)  # where actions are masked, for example
+        self.served = self.served and told is RecurrentActorCriticPolicy._get_action_dist_from_latent
         self.served = self.served and all(_is_known(hidden, last) for hidden, last in nets)
         if self.served:
             self.parts = [part for pair in nets for module in pair for part in module.modules()]

@@ -23,7 +23,7 @@ from torch import Tensor
 from nl_agents import envs
 from nl_agents.errors import ConfigError
 from nl_agents.optim import DeepMomentum
-from nl_agents.sb3 import FastRecurrentPPO, HopePolicy
+from nl_agents.sb3 import FastLstmPolicy, FastRecurrentPPO, HopePolicy
 from tests.sb3.small import CRITICS, POLICY_KWARGS, Toy
 
 SHORT: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "device": "cpu", "seed": 0}
@@ -226,6 +226,32 @@ def test_an_adam_that_the_policy_built_is_kept() -> None:
     chosen = {**POLICY_KWARGS["gru"], "optimizer_kwargs": {"foreach": True}}
     other = FastRecurrentPPO("HopePolicy", Toy(), **SHORT, policy_kwargs=chosen)
     assert other.policy.optimizer.param_groups[0]["fused"] is None
+
+
+@pytest.mark.parametrize("critic", CRITICS)
+@pytest.mark.parametrize("base", [HopePolicy, FastLstmPolicy])
+def test_a_mask_on_actions_is_kept(base: Any, critic: str) -> None:
+    class Masked(base):  # type: ignore[misc]
+        def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Any:
+            forbidden = torch.tensor([0.0, -1e8, 0.0])
+            return self.action_dist.proba_distribution(action_logits=self.action_net(latent_pi) + forbidden)
+
+    env = make_vec_env(Toy, 2, env_kwargs={"space": spaces.Discrete(3)})
+    model = FastRecurrentPPO(Masked, env, **SHORT, policy_kwargs=CRITICS[critic]).learn(64)
+    taken = model.rollout_buffer.actions
+    assert bool((taken == 0).any()) and bool((taken == 2).any()) and not bool((taken == 1).any())
+    assert model.rollout_buffer.log_probs.min() > -1e4 and finite(model)
+
+
+@pytest.mark.parametrize("name", ["forward", "predict_values", "evaluate_actions", "_process_sequence"])
+def test_what_only_recurrent_ppo_calls_is_refused(name: str) -> None:
+    other = type("Other", (FastLstmPolicy,), {name: lambda self, *given: getattr(FastLstmPolicy, name)(self, *given)})
+    RecurrentPPO(other, Toy(), **SHORT)
+    with pytest.raises(ConfigError, match=rf"Other\.{name} is called by RecurrentPPO and not .* override \w+"):
+        FastRecurrentPPO(other, Toy(), **SHORT)
+    both = type("Both", (other,), {"act_step": lambda self, *given: FastLstmPolicy.act_step(self, *given)})
+    if name in ("forward", "_process_sequence"):
+        FastRecurrentPPO(both, Toy(), **SHORT).learn(16)
 
 
 def test_two_calls_of_learn_equal_one() -> None:
