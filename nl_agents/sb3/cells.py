@@ -22,6 +22,7 @@ from nl_agents.memory.form import compiled, load_compiled
 from nl_agents.memory.segments import segments
 from nl_agents.memory.views import KeptViews
 from nl_agents.sb3.alignment import run_aligned
+from nl_agents.sb3.hooks import has_hooks
 from nl_agents.sb3.lstm_scan import LstmScan
 from nl_agents.types import LevelInfo
 
@@ -224,8 +225,9 @@ class FusedLstm(nn.LSTM):
         return torch.cat(reads) if len(reads) > 1 else reads[0], state
 
     def _is_plain(self, x: Tensor) -> bool:
-        """Whether it can go layer by layer: on a CPU, without projection, dropout or second direction."""
-        return x.is_cpu and not (self.proj_size or self.bidirectional or (self.dropout and self.training))
+        """Whether it can go layer by layer: on a CPU, without projection, dropout, second direction or hooks."""
+        special = self.proj_size or self.bidirectional or (self.dropout and self.training)
+        return x.is_cpu and not special and not has_hooks(self)
 
     def _scan(self, x: Tensor, state: LstmState, is_first: Tensor, layer_of: Any) -> tuple[Tensor, LstmState]:
         """Layer by layer, each by ``LstmLanes`` or ``LstmScan``."""

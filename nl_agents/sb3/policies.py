@@ -22,6 +22,7 @@ from nl_agents.memory import MemoryCore, make_core
 from nl_agents.memory.form import compiled, load_compiled
 from nl_agents.memory.views import KeptViews
 from nl_agents.sb3.cells import Cell, CoreCell, FusedLstm, HostState, quick_act
+from nl_agents.sb3.hooks import hooks_of
 from nl_agents.types import LevelInfo
 
 CoreMaker = Callable[..., MemoryCore]
@@ -63,6 +64,7 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
         self.head_views: KeptViews[Any] = KeptViews()  # of the parameters, for who acts, as
         self.act_views: KeptViews[Any] = KeptViews()
         self.sees_vectors = self._sees_vectors()
+        self.extractor_hooks = hooks_of(self.features_extractor)
 
     def _install(self, make_cell: Callable[[], Cell], lr_schedule: Schedule) -> None:
         """Puts cells where the host's constructor has put LSTMs, and builds the optimizer anew around them."""
@@ -234,7 +236,12 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
         return plain and own and isinstance(space, spaces.Box) and len(space.shape) == 1
 
     def _both_features(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
-        if isinstance(obs, Tensor) and self.sees_vectors and obs.dtype == torch.float32:
+        if (
+            isinstance(obs, Tensor)
+            and self.sees_vectors
+            and obs.dtype == torch.float32
+            and not any(self.extractor_hooks)
+        ):
             return obs, obs
         features = self.extract_features(obs)
         return features if isinstance(features, tuple) else (features, features)
