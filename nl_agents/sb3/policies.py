@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
@@ -65,6 +65,12 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
         self.act_views: KeptViews[Any] = KeptViews()
         self.sees_vectors = self._sees_vectors()
         self.extractor_hooks = hooks_of(self.features_extractor)
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """SB3's, whose sizes are numpy's integers where an observation is MultiDiscrete; LSTMs take Python's."""
+        made = super().make_features_extractor()
+        made._features_dim = int(made.features_dim)
+        return made
 
     def _install(self, make_cell: Callable[[], Cell], lr_schedule: Schedule) -> None:
         """Puts cells where the host's constructor has put LSTMs, and builds the optimizer anew around them."""

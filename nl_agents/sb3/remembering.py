@@ -41,6 +41,7 @@ class RememberingNet(BaseModel):
     def __init__(
         self, *, core: str | CoreMaker, core_kwargs: dict[str, Any], width: int, features_dim: int, **arguments: Any
     ) -> None:
+        features_dim = int(features_dim)  # SB3 says it in numpy's integers where an observation is MultiDiscrete
         cast(Any, super()).__init__(features_dim=width + features_dim * self.shortcut, **arguments)
         sizes = {"input_size": features_dim, "width": width}
         made = make_core(core, **sizes, **core_kwargs) if isinstance(core, str) else core(**sizes, **core_kwargs)

@@ -24,6 +24,7 @@ from nl_agents import envs
 from nl_agents.errors import ConfigError
 from nl_agents.optim import DeepMomentum
 from nl_agents.sb3 import FastLstmPolicy, FastRecurrentPPO, HopePolicy
+from nl_agents.tasks import Cyclic, Task
 from tests.sb3.small import CRITICS, POLICY_KWARGS, Toy
 
 SHORT: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "device": "cpu", "seed": 0}
@@ -334,6 +335,16 @@ def test_images_and_dicts(name: str) -> None:
     assert finite(FastRecurrentPPO(name, env, **SHORT, policy_kwargs={"lstm_hidden_size": 16}).learn(64))
 
 
+@pytest.mark.parametrize("algorithm", [RecurrentPPO, FastRecurrentPPO])
+@pytest.mark.parametrize(
+    ("policy", "kind"),
+    [("HopePolicy", "multi"), ("HopeMultiInputPolicy", "multi-dict"), ("FastLstmMultiInputPolicy", "multi-dict")],
+)
+def test_multidiscrete_observations(algorithm: Any, policy: str, kind: str) -> None:
+    env = make_vec_env(Toy, 2, env_kwargs={"kind": kind})
+    assert finite(algorithm(policy, env, **SHORT, policy_kwargs={"lstm_hidden_size": 16}).learn(32))
+
+
 def test_sde_squashed_actions_and_normalised_observations() -> None:
     box = spaces.Box(-2, 2, (2,), np.float32)
     env = VecNormalize(make_vec_env(Toy, 2, env_kwargs={"space": box, "truncates": True}))
@@ -366,6 +377,17 @@ def test_early_stopping_and_what_is_logged(tmp_path: Path) -> None:
     head = (tmp_path / "progress.csv").read_text().splitlines()[0].split(",")
     assert {"train/approx_kl", "train/clip_range_vf", "train/refused_steps", "train/loss"} <= set(head)
     assert model._n_updates == 6, "each of three rollouts stopped in its second epoch"
+
+
+def test_a_sequence_shows_actions_of_several_parts() -> None:
+    def born(**options: Any) -> Toy:
+        return Toy(spaces.MultiDiscrete([2, 3]))
+
+    sequence = envs.make_sequence([Task("one", born), Task("other", born)], num_envs=2, seed=0, schedule=Cyclic(40))
+    env = envs.to_sb3(envs.AugmentObservation(sequence))
+    kinds = {type(part) for part in env.observation_space.spaces.values()}
+    assert spaces.MultiDiscrete in kinds
+    assert finite(FastRecurrentPPO("HopeMultiInputPolicy", env, **SHORT, policy_kwargs=POLICY_KWARGS["gru"]).learn(32))
 
 
 def test_our_sequences_are_lived_in() -> None:

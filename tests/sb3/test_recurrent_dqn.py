@@ -143,6 +143,11 @@ def test_images_dicts_one_stream_and_normalised_observations(policy: str) -> Non
     assert finite(model_of(policy=policy, env=env).learn(120))
 
 
+@pytest.mark.parametrize(("policy", "kind"), [("HopePolicy", "multi"), ("HopeMultiInputPolicy", "multi-dict")])
+def test_multidiscrete_observations(policy: str, kind: str) -> None:
+    assert finite(model_of(policy=policy, env=make_vec_env(Toy, 2, env_kwargs={"kind": kind})).learn(60))
+
+
 @pytest.mark.parametrize("what", ["obs", "reward"])
 def test_what_is_not_finite_is_not_learnt_from(what: str) -> None:
     model = model_of("hope", toy={"bad": (3, what)}).learn(200)

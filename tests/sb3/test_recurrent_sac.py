@@ -211,6 +211,11 @@ def test_noise_by_state_and_steps_counted_by_episodes() -> None:
     assert finite(model.learn(80)) and model._n_updates > 20
 
 
+@pytest.mark.parametrize(("policy", "kind"), [("HopePolicy", "multi"), ("HopeMultiInputPolicy", "multi-dict")])
+def test_multidiscrete_observations(policy: str, kind: str) -> None:
+    assert finite(model_of(policy=policy, env=toys(2, kind=kind)).learn(60))
+
+
 @pytest.mark.parametrize("what", ["obs", "reward"])
 def test_what_is_not_finite_is_not_learnt_from(what: str) -> None:
     model = model_of("hope", toy={"bad": (3, what)}).learn(150)
