@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 from torch import Tensor
 
 from nl_agents.sb3.evaluation import evaluate_policy_lifelong
@@ -48,6 +48,8 @@ class MemoryCallback(BaseCallback):
 class LifelongEvalCallback(EventCallback):
     """Evaluates with a copy of the live memory, every ``eval_every`` vector steps.
 
+    Where the model learns behind a ``VecNormalize``, its figures are handed to the evaluation's, as SB3 does.
+
     Args:
         eval_env: an SB3 ``VecEnv`` of its own.
         eval_every: vector steps between two evaluations.
@@ -73,6 +75,8 @@ class LifelongEvalCallback(EventCallback):
     def _on_step(self) -> bool:
         if self.n_calls % self.eval_every:
             return True
+        if self.model.get_vec_normalize_env() is not None:
+            sync_envs_normalization(self.training_env, self.eval_env)
         memory = "newborn" if live_memory(self.model) is None else "live"
         result = evaluate_policy_lifelong(
             self.model, self.eval_env, self.n_eval_episodes, memory, deterministic=self.deterministic

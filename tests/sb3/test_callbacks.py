@@ -12,7 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from nl_agents import envs
 from nl_agents.errors import CheckpointError, StateMismatchError
@@ -124,6 +124,16 @@ def test_levels_switches_and_evaluation_reach_the_log(algorithm: Any, policy: st
     assert {f"memory/{level}/norm", f"memory/{level.replace('actor', 'critic')}/norm", "task/index"} <= set(head)
     assert switches.switches == sequence.task_log and len(switches.switches) == 4
     assert len(evaluation.returns) == 3 and "eval/lifelong_return_mean" in head
+
+
+def test_evaluation_sees_what_is_normalised_as_the_model_does() -> None:
+    model = FastRecurrentPPO(
+        "HopePolicy", VecNormalize(make_vec_env(Toy, 2)), **SHORT, policy_kwargs=POLICY_KWARGS["gru"]
+    )
+    own = VecNormalize(make_vec_env(Toy, 1), training=False)
+    model.learn(32, callback=LifelongEvalCallback(own, eval_every=16, n_eval_episodes=1))
+    np.testing.assert_array_equal(own.obs_rms.mean, model.env.obs_rms.mean)
+    assert own.ret_rms.count == model.env.ret_rms.count > 16
 
 
 def test_level_norms_are_those_of_the_memory() -> None:
