@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,13 +12,14 @@ from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 from torch import Tensor
 
 from nl_agents.sb3.evaluation import evaluate_policy_lifelong
-from nl_agents.sb3.memory_file import live_memory, load_memory, save_memory
+from nl_agents.sb3.memory_file import check_memory, live_memory, load_memory, save_memory
 
 
 class MemoryCallback(BaseCallback):
-    """Saves the live memory of RecurrentPPO or FastRecurrentPPO, and restores it when learning begins.
+    """Saves the live memory of a recurrent model, and restores it when learning begins.
 
-    RecurrentPPO leaves its memory out of ``model.save``; with this a later process goes on with it.
+    RecurrentPPO leaves its memory out of ``model.save``; with this a later process goes on with it. The ``save`` of
+    FastRecurrentPPO, RecurrentDQN and RecurrentSAC holds it; they take this too. Other models are refused at once.
 
     Args:
         path: safetensors file, replaced at each save.
@@ -33,6 +34,7 @@ class MemoryCallback(BaseCallback):
         self.path, self.save_every, self.restore = Path(path), save_every, restore
 
     def _on_training_start(self) -> None:
+        check_memory(self.model)
         if self.restore and self.path.exists():
             load_memory(self.model, self.path)
 
@@ -99,11 +101,9 @@ class LevelMonitorCallback(BaseCallback):
 
     def level_norms(self) -> dict[str, float]:
         """Level -> Euclidean norm of its part of the memory, mean over streams; nothing for a policy without levels."""
-        policy: Any = self.model.policy
-        cells = {"actor": getattr(policy, "lstm_actor", None), "critic": getattr(policy, "lstm_critic", None)}
         norms: dict[str, float] = {}
-        for name, state in self._states(cells).items():
-            core = getattr(cells[name], "core", None)
+        for name, (cell, state) in self._parts().items():
+            core = getattr(cell, "core", None)
             if core is None:
                 flat = torch.cat([leaf.flatten(1) for leaf in state], dim=1)
                 norms[f"{name}.lstm"] = float(flat.norm(dim=1).mean())
@@ -118,21 +118,22 @@ class LevelMonitorCallback(BaseCallback):
                 norms[level] = float(torch.cat(parts, dim=1).norm(dim=1).mean())
         return norms
 
-    def _states(self, cells: dict[str, Any]) -> dict[str, Any]:
-        """The cells' live states, batch first."""
-        collector = getattr(self.model, "collector", None)
-        if collector is not None:
-            found = {"actor": collector.memory.pi, "critic": collector.memory.vf}
-        else:
-            host = getattr(self.model, "_last_lstm_states", None)
-            if host is None or not hasattr(cells["actor"], "from_host"):
-                return {}
-            kind = host.pi[0].dtype
-            found = {
-                name: None if cells[name] is None else cells[name].from_host(state, kind)
-                for name, state in (("actor", host.pi), ("critic", host.vf))
-            }
-        return {name: state for name, state in found.items() if state is not None}
+    def _parts(self) -> dict[str, tuple[Any, Any]]:
+        """Who remembers -> its cell and the cell's live state, batch first."""
+        model, policy = cast(Any, self.model), cast(Any, self.model.policy)
+        if hasattr(policy, "living"):
+            parts: dict[str, tuple[Any, Any]] = policy.living(model.memory)
+            return parts
+        named = {"actor": getattr(policy, "lstm_actor", None), "critic": getattr(policy, "lstm_critic", None)}
+        cells = {name: cell for name, cell in named.items() if cell is not None}
+        if hasattr(model, "collector"):
+            lived = {"actor": model.collector.memory.pi, "critic": model.collector.memory.vf}
+            return {name: (cell, lived[name]) for name, cell in cells.items()}
+        host = getattr(model, "_last_lstm_states", None)
+        if host is None or not hasattr(cells.get("actor"), "from_host"):
+            return {}
+        kept, kind = {"actor": host.pi, "critic": host.vf}, host.pi[0].dtype
+        return {name: (cell, cell.from_host(kept[name], kind)) for name, cell in cells.items()}
 
 
 def _part(leaf: Tensor, owner: Tensor, index: int) -> Tensor:

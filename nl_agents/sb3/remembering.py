@@ -141,6 +141,10 @@ class RememberingPolicy(BasePolicy):
         """Newborn memories of who lives in the environment."""
         return self.acting.cell.initial(batch_size, self.device)
 
+    def living(self, memory: Any) -> dict[str, tuple[CoreCell, Any]]:
+        """Who lives in the environment -> its cell and its state."""
+        return {"q_net": (self.acting.cell, memory)}
+
     def pack_memory(self, memory: Any) -> Tensor:
         """One vector a stream [B, S]."""
         return self.acting.cell.pack(memory)

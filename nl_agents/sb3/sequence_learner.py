@@ -97,7 +97,7 @@ class SequenceLearner(OffPolicyAlgorithm):
             self.replay_buffer.skip(1)
         self._owed = self.num_timesteps
         first = np.asarray(self._last_episode_starts, np.bool_)
-        self._stored = self.policy.pack_memory(self.memory) if self.replay_buffer.wants_memory else None
+        self._stored = self.packed() if self.replay_buffer.wants_memory else None
         observation, self._fine = blanked(self._last_obs)
         is_valid = None if self._fine.all() else torch.from_numpy(self._fine[None]).to(self.device)
         obs, _ = self.policy.obs_to_tensor(observation)
@@ -117,6 +117,26 @@ class SequenceLearner(OffPolicyAlgorithm):
         if self._owed is not None and self.num_timesteps > self._owed:
             names = ("replay_buffer", "buffer_actions", "new_obs", "rewards", "dones", "infos")
             self._store_transition(*(self._watches.locals[name] for name in names))
+
+    def packed(self) -> Tensor:
+        """The live memory of all that lives in the environment, one vector a stream [B, S]."""
+        return self.policy.pack_memory(self.memory)
+
+    def restore(self, packed: Tensor, clock: int) -> None:
+        """Takes up a memory that ``packed`` gave."""
+        self._settle()
+        self.memory, self.clock = self.policy.unpack_memory(packed.to(self.device).clone()), clock
+        self._align()
+
+    def _align(self) -> None:
+        """Brings the replay's step clock to the memory's, over steps without content where they are apart."""
+        replay = self.replay_buffer
+        assert replay is not None
+        if replay.clock == replay.begun:
+            replay.start(self.clock)
+        elif replay.clock != self.clock:  # another life's, or saved at another step
+            replay.skip((self.clock - replay.clock) % self.policy.clock_period or self.policy.clock_period)
+        self._owed = None
 
     def memory_state(self) -> tuple[NDArray[np.float32]]:
         """A copy of the live memory of who acts, as ``predict(obs, state=...)`` takes it: one packed row a stream."""
@@ -167,7 +187,7 @@ class SequenceLearner(OffPolicyAlgorithm):
     def save(self, *arguments: Any, **options: Any) -> None:
         """As in SB3, with the live memory; ``save_replay_buffer`` keeps the replay."""
         self._settle()
-        self.packed_memory = self.policy.pack_memory(self.memory).cpu().numpy()
+        self.packed_memory = self.packed().cpu().numpy()
         super().save(*arguments, **options)
 
     def save_replay_buffer(self, *arguments: Any, **options: Any) -> None:
@@ -183,7 +203,7 @@ class SequenceLearner(OffPolicyAlgorithm):
         """
         own = self.replay_buffer
         super().load_replay_buffer(*arguments, **options)
-        loaded, period = self.replay_buffer, self.policy.clock_period
+        loaded = self.replay_buffer
         assert own is not None and loaded is not None
         sizes = [(part.stride, part.window, part.n_envs, part.memories.shape[-1]) for part in (loaded, own)]
         if sizes[0] != sizes[1]:
@@ -192,9 +212,7 @@ class SequenceLearner(OffPolicyAlgorithm):
                 f"the replay has (train_length, burn_in + train_length, streams, floats of a memory) = {sizes[0]} and "
                 f"the model {sizes[1]}: build the model with the same lengths, core and number of streams"
             )
-        if loaded.clock != self.clock:  # another life's, or saved at another step
-            loaded.skip((self.clock - loaded.clock) % period or period)
-        self._owed = None
+        self._align()
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "memory", "_stored", "_fine", "_owed", "_watches"]

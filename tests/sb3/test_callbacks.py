@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -21,6 +22,8 @@ from nl_agents.sb3 import (
     LevelMonitorCallback,
     LifelongEvalCallback,
     MemoryCallback,
+    RecurrentDQN,
+    RecurrentSAC,
     TaskSwitchCallback,
     evaluate_policy_lifelong,
     live_memory,
@@ -29,6 +32,8 @@ from nl_agents.sb3 import (
 )
 from nl_agents.tasks import Cyclic
 from tests.sb3.small import CRITICS, POLICY_KWARGS, Toy
+from tests.sb3.small_sac import BOX
+from tests.sb3.small_sac import SHORT as OFF_POLICY
 
 SHORT: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "device": "cpu", "seed": 0}
 ALGORITHMS = [RecurrentPPO, FastRecurrentPPO]
@@ -56,6 +61,46 @@ def test_memory_survives_the_process(algorithm: Any, critic: str, tmp_path: Path
     load_memory(second, save_memory(first, tmp_path / "again.safetensors"))
     np.testing.assert_array_equal(live_memory(second), lived)
     assert list(tmp_path.glob("*.partial")) == []
+
+
+def off_policy(algorithm: Any, core: str = "hope", num_envs: int = 2) -> Any:
+    space = {"space": BOX} if algorithm is RecurrentSAC else {}
+    env = make_vec_env(Toy, num_envs, seed=0, env_kwargs=space)
+    return algorithm("HopePolicy", env, **OFF_POLICY, policy_kwargs={**POLICY_KWARGS[core]})
+
+
+@pytest.mark.parametrize("algorithm", [RecurrentDQN, RecurrentSAC])
+def test_the_memory_of_off_policy_algorithms_survives_too(algorithm: Any, tmp_path: Path) -> None:
+    path = tmp_path / "memory.safetensors"
+    first = off_policy(algorithm).learn(40, callback=MemoryCallback(path, save_every=3))
+    second, seen = off_policy(algorithm), []
+    callback = MemoryCallback(path)
+    callback._on_rollout_start = lambda: seen.append((second.packed(), second.clock))  # type: ignore[method-assign]
+    second.learn(40, callback=callback)
+    assert seen[0][1] == first.clock == 20 and torch.equal(seen[0][0], first.packed())
+    assert second.clock == second.replay_buffer.clock == 40
+    load_memory(second, path)
+    assert second.clock == second.replay_buffer.clock == 40, "what it wrote last"
+    load_memory(second, save_memory(first, tmp_path / "first.safetensors"))
+    assert second.clock == 20 and second.replay_buffer.clock == 44 and torch.equal(second.packed(), first.packed())
+
+
+@pytest.mark.parametrize("algorithm", [RecurrentDQN, RecurrentSAC])
+def test_levels_of_off_policy_algorithms_reach_the_log(algorithm: Any) -> None:
+    model, callback = off_policy(algorithm, "gru"), LevelMonitorCallback()
+    model.learn(40, callback=callback)
+    norms = callback.level_norms()
+    assert set(norms) == ({"actor.gru", "critic.gru"} if algorithm is RecurrentSAC else {"q_net.gru"})
+    name, (_, state) = next(iter(model.policy.living(model.memory).items()))
+    assert norms[f"{name}.gru"] == pytest.approx(float(torch.cat(state, dim=1).norm(dim=1).mean()), rel=1e-5)
+    assert model.logger.name_to_value[f"memory/{name}.gru/norm"] > 0
+
+
+def test_a_model_without_memory_is_told_before_it_learns(tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", Toy(), n_steps=8, batch_size=8, device="cpu")
+    with pytest.raises(StateMismatchError, match=r"PPO keeps no memory between steps; RecurrentPPO, .*RecurrentSAC do"):
+        model.learn(8, callback=MemoryCallback(tmp_path / "memory.safetensors"))
+    assert model.num_timesteps == 0
 
 
 def test_memory_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
