@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 from torch import Tensor
 
-from nl_agents.sb3.evaluation import evaluate_policy_lifelong
+from nl_agents.errors import ConfigError
+from nl_agents.sb3.checks import check_whole
+from nl_agents.sb3.evaluation import as_vec_env, evaluate_policy_lifelong
 from nl_agents.sb3.memory_file import check_memory, live_memory, load_memory, save_memory
 
 
@@ -29,8 +32,7 @@ class MemoryCallback(BaseCallback):
 
     def __init__(self, path: str | Path, save_every: int | None = None, restore: bool = True, verbose: int = 0) -> None:
         super().__init__(verbose)
-        if save_every is not None and save_every < 1:
-            raise ValueError(f"save_every must be None or >= 1 vector steps, got {save_every}")
+        check_whole("save_every", save_every, 1, "vector steps", or_none=True)
         self.path, self.save_every, self.restore = Path(path), save_every, restore
 
     def _on_training_start(self) -> None:
@@ -53,7 +55,7 @@ class LifelongEvalCallback(EventCallback):
     Where the model learns behind a ``VecNormalize``, its figures are handed to the evaluation's, as SB3 does.
 
     Args:
-        eval_env: an SB3 ``VecEnv`` of its own.
+        eval_env: an environment, or an SB3 ``VecEnv``, of its own.
         eval_every: vector steps between two evaluations.
         n_eval_episodes: episodes of each.
         deterministic: whether the likeliest action is taken.
@@ -62,7 +64,7 @@ class LifelongEvalCallback(EventCallback):
 
     def __init__(
         self,
-        eval_env: VecEnv,
+        eval_env: VecEnv | gym.Env[Any, Any],
         eval_every: int = 10_000,
         n_eval_episodes: int = 5,
         deterministic: bool = True,
@@ -70,7 +72,9 @@ class LifelongEvalCallback(EventCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(callback_after_eval, verbose)
-        self.eval_env, self.eval_every = eval_env, eval_every
+        check_whole("eval_every", eval_every, 1, "vector steps")
+        check_whole("n_eval_episodes", n_eval_episodes, 1, "episodes")
+        self.eval_env, self.eval_every = as_vec_env(eval_env), eval_every
         self.n_eval_episodes, self.deterministic = n_eval_episodes, deterministic
         self.returns: list[tuple[int, float]] = []  # (env steps, mean return)
 
@@ -155,6 +159,15 @@ class TaskSwitchCallback(BaseCallback):
         super().__init__(verbose)
         self.switches: list[tuple[int, str]] = []
         self._names: list[str] = []
+
+    def _on_training_start(self) -> None:
+        try:
+            self.training_env.get_attr("task_log", 0)
+        except AttributeError as error:
+            raise ConfigError(
+                "TaskSwitchCallback reads the record of a task sequence and the environment has none: learn in "
+                "envs.to_sb3(envs.make_sequence(...)), or leave the callback out"
+            ) from error
 
     def _on_step(self) -> bool:
         return True

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nl_agents.errors import ConfigError
 from nl_agents.memory.form import compiled, load_compiled
+from nl_agents.sb3.checks import check_whole, warn_newborn
 from nl_agents.sb3.collection import Collector
 from nl_agents.sb3.policies import (
     FastLstmCnnPolicy,
@@ -91,17 +92,19 @@ class FastRecurrentPPO(RecurrentPPO):
     rollout_buffer: ChunkBuffer  # type: ignore[assignment]
 
     def __init__(self, policy: Any, env: Any, *options: Any, chunk_steps: int | None = None, **named: Any) -> None:
-        if chunk_steps is not None and chunk_steps < 1:
-            raise ConfigError(f"chunk_steps must be None or an integer >= 1 (env steps), got {chunk_steps}")
+        check_whole("chunk_steps", chunk_steps, 1, "env steps", or_none=True)
         self.chunk_steps = chunk_steps
         self.refused_steps = 0
         self._clock = self._nonfinite = 0
+        self.packed_memory: Any = None  # of a saved model
         self._learnt: list[Tensor] = []  # the policy's parameters
         self._straight = False  # whether the policy learns without autograd
         self._random_state: dict[str, Any] | None = None  # of a saved model that has not gone on yet
         super().__init__(policy, env, *options, **named)
 
     def _setup_model(self) -> None:
+        check_whole("n_steps", self.n_steps, 1, "env steps of a stream in a rollout")
+        check_whole("batch_size", self.batch_size, 1, "env steps of a minibatch", or_none=True)
         self._setup_lr_schedule()
         super().set_random_seed(self.seed)
         made = self.policy_class(
@@ -121,15 +124,22 @@ class FastRecurrentPPO(RecurrentPPO):
                 raise ConfigError(f"clip_range_vf must be > 0, got {self.clip_range_vf}; None turns the clipping off")
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
         self.collector = Collector(self.policy, self.n_envs)
-        self.packed_memory = self.collector.packed()
+        if self.packed_memory is None:  # a model that RecurrentPPO saved, or we did when it lay among the tensors
+            self.packed_memory = self.collector.packed()
         limit = self.n_steps if self.batch_size is None else min(self.n_steps, self.batch_size)
+        if self.chunk_steps is not None and self.chunk_steps > limit:
+            warnings.warn(
+                f"chunk_steps={self.chunk_steps} is lowered to {limit}, as a chunk lies in a rollout of "
+                f"n_steps={self.n_steps} and a minibatch of batch_size={self.batch_size}: raise these",
+                stacklevel=4,
+            )
         self.rollout_buffer = ChunkBuffer(
             self.n_steps,
             min(CHUNK_STEPS if self.chunk_steps is None else self.chunk_steps, limit),
             self.n_envs,
             self.observation_space,
             self.action_space,
-            self.packed_memory.shape[1],
+            self.collector.packed().shape[1],
             self.device,
         )
 
@@ -335,7 +345,7 @@ class FastRecurrentPPO(RecurrentPPO):
     def save(self, *arguments: Any, **options: Any) -> None:
         """As in SB3; the zip also holds the live memory, its clock and the random state."""
         pending = self._random_state
-        self.packed_memory = self.collector.packed().detach().clone()
+        self.packed_memory = self.collector.packed().cpu().numpy()
         self._clock, self._nonfinite = self.collector.clock, self.collector.nonfinite
         self._random_state = pending or _random_state()
         try:
@@ -354,21 +364,13 @@ class FastRecurrentPPO(RecurrentPPO):
         model = super().load(path, *arguments, **options)
         if options.get("seed") is not None:
             model._random_state = None
-        saved = model.packed_memory
+        saved = torch.as_tensor(model.packed_memory)
         if saved.shape[0] == model.n_envs:
-            model.collector.restore(saved, model._clock)
+            model.collector.restore(saved.to(model.device), model._clock)
             model.collector.nonfinite = model._nonfinite
         else:
-            warnings.warn(
-                f"the model was saved with {saved.shape[0]} streams and the environment has {model.n_envs}: every "
-                "memory is newborn; load with as many streams to go on with the saved ones",
-                stacklevel=2,
-            )
+            warn_newborn(len(saved), model.n_envs)
         return model
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        networks, tensors = super()._get_torch_save_params()
-        return networks, [*tensors, "packed_memory"]
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "collector", "_learnt"]

@@ -13,19 +13,19 @@ from typing import Any, NamedTuple, cast
 import torch
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from nl_agents.errors import ConfigError
-from nl_agents.memory import MemoryCore, make_core
 from nl_agents.memory.form import compiled, load_compiled
 from nl_agents.memory.views import KeptViews
-from nl_agents.sb3.cells import Cell, CoreCell, FusedLstm, HostState, quick_act
+from nl_agents.sb3.cells import Cell, CoreCell, CoreMaker, FusedLstm, HostState, make_core, quick_act
+from nl_agents.sb3.checks import SpaceAware, check_streams
+from nl_agents.sb3.finite import batch_of
 from nl_agents.sb3.hooks import hooks_of
 from nl_agents.types import LevelInfo
 
-CoreMaker = Callable[..., MemoryCore]
 heads_lanes = load_compiled("nl_agents.sb3.heads_lanes") if compiled is not None else None
 
 
@@ -48,7 +48,7 @@ class SequenceFlags(NamedTuple):
     phase: int | None = None  # step clock at the first step, None: each stream's own
 
 
-class MemoryActorCritic(RecurrentActorCriticPolicy):
+class MemoryActorCritic(SpaceAware, RecurrentActorCriticPolicy):
     """What HopePolicy and FastLstmPolicy share: cells in the places of the LSTMs, and whole sequences at once.
 
     ``enable_critic_lstm=True`` (default): actor and critic each have a memory. ``shared_lstm=True`` with
@@ -65,12 +65,6 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
         self.act_views: KeptViews[Any] = KeptViews()
         self.sees_vectors = self._sees_vectors()
         self.extractor_hooks = hooks_of(self.features_extractor)
-
-    def make_features_extractor(self) -> BaseFeaturesExtractor:
-        """SB3's, whose sizes are numpy's integers where an observation is MultiDiscrete; LSTMs take Python's."""
-        made = super().make_features_extractor()
-        made._features_dim = int(made.features_dim)
-        return made
 
     def _install(self, make_cell: Callable[[], Cell], lr_schedule: Schedule) -> None:
         """Puts cells where the host's constructor has put LSTMs, and builds the optimizer anew around them."""
@@ -140,6 +134,13 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
     def _run(self, cell: Cell, x: Tensor, state: Any, is_first: Tensor, is_valid: Tensor | None) -> tuple[Tensor, Any]:
         """One call a block; a step-by-step judge overrides it in the tests."""
         return cell.read(x, state, is_first, is_valid)
+
+    def _predict(  # type: ignore[override]  # a recurrent policy's differs from a policy's, in the host too
+        self, observation: Any, lstm_states: Any, episode_starts: Tensor, deterministic: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As the host does it, of as many streams as there are observations."""
+        check_streams(batch_of(observation), lstm_states[0].shape[1])
+        return super()._predict(observation, lstm_states, episode_starts, deterministic)
 
     # ---------------------------------------------------------------- time-first blocks, for FastRecurrentPPO
 
@@ -330,10 +331,7 @@ class HopePolicy(MemoryActorCritic):
         self._install(self._make_cell, lr_schedule)
 
     def _make_cell(self) -> CoreCell:
-        sizes = {"input_size": self.features_dim, "width": self.lstm_output_dim}
-        if isinstance(self.core, str):
-            return CoreCell(make_core(self.core, **sizes, **self.core_kwargs))
-        return CoreCell(self.core(**sizes, **self.core_kwargs))
+        return CoreCell(make_core(self.core, self.features_dim, self.lstm_output_dim, self.core_kwargs))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Also the core and its options."""

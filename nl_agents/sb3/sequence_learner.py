@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, RolloutReturn
 from torch import Tensor
 
 from nl_agents.errors import ConfigError, StateMismatchError
+from nl_agents.sb3.checks import check_whole, warn_newborn
 from nl_agents.sb3.finite import blanked
 from nl_agents.sb3.remembering import RememberingPolicy
 from nl_agents.sb3.sequence_replay import SequenceBatch, SequenceReplay
@@ -44,8 +45,9 @@ class SequenceLearner(OffPolicyAlgorithm):
         foreign = sorted(FOREIGN & set(options))
         if foreign:
             raise ConfigError(f"{type(self).__name__} has a replay of its own and takes no {', no '.join(foreign)}")
-        if burn_in < 0 or (train_length is not None and train_length < 1):
-            raise ConfigError(f"expected burn_in >= 0 and train_length >= 1 steps, got {burn_in} and {train_length}")
+        check_whole("burn_in", burn_in, 0, "steps")
+        check_whole("train_length", train_length, 1, "steps", or_none=True)
+        check_whole("batch_size", options.get("batch_size", 1), 1, "steps learnt from")
         self.burn_in, self.train_length = burn_in, train_length
         self.clock = 0  # vector steps of the memory's life
         self.nonfinite = 0  # observations and rewards refused since birth
@@ -54,6 +56,12 @@ class SequenceLearner(OffPolicyAlgorithm):
         cast(Any, super()).__init__(policy, env, **options)
 
     def _setup_model(self) -> None:
+        kind = self.policy_aliases["HopePolicy"]
+        if not issubclass(self.policy_class, kind):
+            raise ConfigError(
+                f"{type(self).__name__} cannot run a {self.policy_class.__name__}: use one of "
+                f"{', '.join(self.policy_aliases)}, or a subclass of {kind.__module__}.{kind.__name__}"
+            )
         replay, self.replay_buffer = self.replay_buffer, cast(Any, _Later())
         self.replay_buffer_class = ReplayBuffer  # never built: ours needs the core's sizes
         super()._setup_model()
@@ -189,6 +197,15 @@ class SequenceLearner(OffPolicyAlgorithm):
         self._settle()
         self.packed_memory = self.packed().cpu().numpy()
         super().save(*arguments, **options)
+
+    @classmethod
+    def load(cls, *arguments: Any, **options: Any) -> Self:
+        """As in SB3; with an environment of another number of streams memories are newborn, and a warning says so."""
+        model = super().load(*arguments, **options)
+        packed = model.packed_memory
+        if packed is not None and len(packed) != model.n_envs:
+            warn_newborn(len(packed), model.n_envs)
+        return model
 
     def save_replay_buffer(self, *arguments: Any, **options: Any) -> None:
         """As in SB3."""

@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from nl_agents import envs
-from nl_agents.errors import CheckpointError, StateMismatchError
+from nl_agents.errors import CheckpointError, ConfigError, StateMismatchError
 from nl_agents.sb3 import (
     FastRecurrentPPO,
     LevelMonitorCallback,
@@ -114,8 +114,12 @@ def test_memory_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"nothing of ours")
     with pytest.raises(CheckpointError, match="no memory can be read"):
         load_memory(never(), tmp_path / "bad.safetensors")
-    with pytest.raises(ValueError, match="save_every must be None or >= 1"):
+    with pytest.raises(ValueError, match="save_every must be None or an integer >= 1"):
         MemoryCallback(path, save_every=0)
+    with pytest.raises(ValueError, match=r"eval_every must be an integer >= 1 \(vector steps\), got 0"):
+        LifelongEvalCallback(Toy(), eval_every=0)
+    with pytest.raises(ConfigError, match=r"the environment has none: learn in envs\.to_sb3"):
+        never().learn(16, callback=TaskSwitchCallback())
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -148,7 +152,7 @@ def test_evaluation_begins_with_the_memory_it_is_given(algorithm: Any) -> None:
         evaluate_policy_lifelong(PPO("MlpPolicy", Toy(), device="cpu"), make_vec_env(Toy, 1))
     with pytest.raises(StateMismatchError, match="must be 'live', 'newborn'"):
         evaluate_policy_lifelong(model, make_vec_env(Toy, 1), memory="liev")
-    with pytest.raises(ValueError, match="n_eval_episodes must be >= 1"):
+    with pytest.raises(ValueError, match="n_eval_episodes must be an integer >= 1"):
         evaluate_policy_lifelong(model, make_vec_env(Toy, 1), 0)
 
 
@@ -169,6 +173,14 @@ def test_levels_switches_and_evaluation_reach_the_log(algorithm: Any, policy: st
     assert {f"memory/{level}/norm", f"memory/{level.replace('actor', 'critic')}/norm", "task/index"} <= set(head)
     assert switches.switches == sequence.task_log and len(switches.switches) == 4
     assert len(evaluation.returns) == 3 and "eval/lifelong_return_mean" in head
+
+
+def test_a_single_environment_is_evaluated_too() -> None:
+    model = never(num_envs=1)
+    assert evaluate_policy_lifelong(model, Toy(), 2).lengths == [7, 7]
+    evaluation = LifelongEvalCallback(Toy(), eval_every=10, n_eval_episodes=1)
+    model.learn(16, callback=evaluation)
+    assert len(evaluation.returns) == 1
 
 
 def test_evaluation_sees_what_is_normalised_as_the_model_does() -> None:

@@ -401,8 +401,27 @@ def test_wrong_uses_are_told() -> None:
         FastRecurrentPPO(RecurrentActorCriticPolicy, Toy())
     with pytest.raises(ConfigError, match="chunk_steps must be None or an integer >= 1"):
         FastRecurrentPPO("HopePolicy", Toy(), chunk_steps=0)
+    for wrong in (2.5, "4"):
+        with pytest.raises(ConfigError, match=rf"chunk_steps must be None or an integer >= 1 .*, got '?{wrong}"):
+            FastRecurrentPPO("HopePolicy", Toy(), chunk_steps=wrong)  # type: ignore[arg-type]
+    for option in ("n_steps", "batch_size"):
+        with pytest.raises(ConfigError, match=rf"{option} must be .*an integer >= 1 .*, got 0"):
+            FastRecurrentPPO("HopePolicy", Toy(), **{option: 0})
+    with pytest.warns(UserWarning, match="chunk_steps=128 is lowered to 64, as a chunk lies in a rollout of n_"):
+        model = FastRecurrentPPO("MlpLstmPolicy", Toy(), n_steps=256, batch_size=64, chunk_steps=128)
+    assert model.rollout_buffer.chunk_steps == 64
     with pytest.raises(ConfigError, match="clip_range_vf must be > 0, got -1"):
         FastRecurrentPPO("MlpLstmPolicy", Toy(), clip_range_vf=-1)
+
+
+def test_a_model_goes_from_one_algorithm_to_the_other(tmp_path: Path) -> None:
+    """Weights and optimizer; the live memory only where who loads knows it."""
+    for one, other in ((FastRecurrentPPO, RecurrentPPO), (RecurrentPPO, FastRecurrentPPO)):
+        model = one("HopePolicy", make_vec_env(Toy, 2), **SHORT, policy_kwargs=POLICY_KWARGS["gru"]).learn(32)
+        model.save(tmp_path / "model")
+        loaded = other.load(tmp_path / "model", env=make_vec_env(Toy, 2), device="cpu")
+        assert same(weights(model), weights(loaded))
+        assert finite(loaded.learn(32, reset_num_timesteps=False))
 
 
 def test_generators_of_cuda_go_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,8 @@ def test_saved_models_go_on_to_the_last_bit(tmp_path: Path) -> None:
 def test_a_fixed_coefficient_and_the_policy_alone_are_saved_too(tmp_path: Path) -> None:
     model = model_of(ent_coef=0.1, policy_kwargs={"n_critics": 3}).learn(60)
     model.save(tmp_path / "model")
-    later = RecurrentSAC.load(tmp_path / "model", env=toys(3))
+    with pytest.warns(UserWarning, match="every memory is newborn"):
+        later = RecurrentSAC.load(tmp_path / "model", env=toys(3))
     assert later.ent_coef_optimizer is None and float(later._alpha()) == pytest.approx(0.1)
     assert later.clock == 0 and not later.policy.pack_memory(later.memory).any()  # another number of streams: newborn
     model.policy.save(tmp_path / "policy")
@@ -255,7 +256,7 @@ def test_wrong_uses_are_told() -> None:
         model_of(n_steps=3)
     with pytest.raises(ConfigError, match="need at least 76"):
         model_of(buffer_size=70)
-    with pytest.raises(ConfigError, match="burn_in >= 0"):
+    with pytest.raises(ConfigError, match="burn_in must be an integer >= 0"):
         model_of(burn_in=-1)
     with pytest.raises(AssertionError, match="Box"):
         model_of(env=make_vec_env(Toy, 1))
