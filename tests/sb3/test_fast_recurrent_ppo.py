@@ -145,6 +145,27 @@ def test_every_row_trains_once_an_epoch_and_padding_never() -> None:
     assert not buffer.trains[10:].any() and not buffer.is_valid[10:].any()
 
 
+@pytest.mark.parametrize(
+    ("n_steps", "num_envs", "batch_size", "chunk", "expected"),
+    [
+        (128, 16, 128, None, 16),
+        (128, 16, 96, None, 32),
+        (128, 16, 96, 32, 22),
+        (65, 16, 128, None, 16),
+        (65, 16, 128, 33, 11),
+    ],
+)
+def test_an_epoch_takes_as_many_steps_as_the_docs_say(
+    n_steps: int, num_envs: int, batch_size: int, chunk: int | None, expected: int
+) -> None:
+    options: dict[str, Any] = {"n_steps": n_steps, "batch_size": batch_size, "chunk_steps": chunk, "device": "cpu"}
+    model = FastRecurrentPPO("MlpLstmPolicy", make_vec_env(Toy, num_envs), **options)
+    length = model.rollout_buffer.chunk_steps
+    assert -(-(-(-n_steps // length) * num_envs) // max(1, batch_size // length)) == expected
+    model.rollout_buffer.finish(0.9, 0.9)
+    assert sum(1 for _ in model.rollout_buffer.batches(batch_size)) == expected
+
+
 @pytest.mark.parametrize("core", ["hope", "gru"])
 def test_the_stored_memory_is_that_of_the_acting_policy(core: str) -> None:
     env = make_vec_env(Toy, 2)
