@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -32,7 +31,9 @@ from nl_agents.sb3.policies import (
     MemoryActorCritic,
     SequenceFlags,
 )
+from nl_agents.sb3.random_state import random_state, set_random_state
 from nl_agents.sb3.rollout_chunks import ChunkBatch, ChunkBuffer
+from nl_agents.sb3.taken_policy import fuse, refuse_unheard
 from nl_agents.sb3.two_cores import two_cores
 
 ppo_kernel = load_compiled("nl_agents.sb3.ppo_kernel") if compiled is not None else None
@@ -41,13 +42,6 @@ FIGURES = ("kl", "clip", "policy", "value", "entropy", "loss")
 straight_pass: Any = load_compiled("nl_agents.sb3.straight_pass") if compiled is not None else None
 Roots = tuple[Sequence[Tensor], Sequence[Tensor] | None]
 """Where back-propagation begins, and with which gradients."""
-INSTEAD = {
-    "forward": ("act_step",),
-    "predict_values": ("values_after",),
-    "evaluate_actions": ("evaluate_sequence",),
-    "_process_sequence": ("act_step", "values_after", "evaluate_sequence"),
-}
-"""What RecurrentPPO calls on a policy -> what is called here; ``predict`` calls the same."""
 CHUNK_STEPS = 64
 """Longest default chunk: a multiple of the clocks of all cores but those of unusual options."""
 
@@ -115,9 +109,9 @@ class FastRecurrentPPO(RecurrentPPO):
                 f"FastRecurrentPPO runs whole sequences and {type(made).__name__} cannot: use one of "
                 f"{', '.join(self.policy_aliases)}, or a subclass of HopePolicy or FastLstmPolicy"
             )
-        _refuse_unheard(type(made))
+        refuse_unheard(type(made))
         self.policy = made.to(self.device)
-        _fuse(self.policy)
+        fuse(self.policy)
         self.clip_range = FloatSchedule(self.clip_range)
         if self.clip_range_vf is not None:
             if isinstance(self.clip_range_vf, float | int) and self.clip_range_vf <= 0:
@@ -337,7 +331,7 @@ class FastRecurrentPPO(RecurrentPPO):
         told = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *rest)
         state, self._random_state = self._random_state, None
         if state is not None and not reset_num_timesteps:
-            _set_random_state(state)
+            set_random_state(state)
         return told
 
     # ---------------------------------------------------------------- save
@@ -347,7 +341,7 @@ class FastRecurrentPPO(RecurrentPPO):
         pending = self._random_state
         self.packed_memory = self.collector.packed().cpu().numpy()
         self._clock, self._nonfinite = self.collector.clock, self.collector.nonfinite
-        self._random_state = pending or _random_state()
+        self._random_state = pending or random_state()
         try:
             super().save(*arguments, **options)
         finally:
@@ -374,41 +368,3 @@ class FastRecurrentPPO(RecurrentPPO):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "collector", "_learnt"]
-
-
-def _refuse_unheard(kind: type[MemoryActorCritic]) -> None:
-    """Refuses a policy with a form of its own of what only RecurrentPPO calls."""
-    own = {name for name in dir(MemoryActorCritic) if getattr(kind, name) is not getattr(MemoryActorCritic, name)}
-    for name, ours in INSTEAD.items():
-        if name in own and not own & set(ours):
-            raise ConfigError(
-                f"{kind.__name__}.{name} is called by RecurrentPPO and not by FastRecurrentPPO, which runs whole "
-                f"sequences: override {', '.join(ours)} instead, or use RecurrentPPO"
-            )
-
-
-def _fuse(policy: MemoryActorCritic) -> None:
-    """Has torch's Adam step all parameters of a group in one call, unless somebody chose a form of it."""
-    optimizer = policy.optimizer
-    if type(optimizer) is not torch.optim.Adam or optimizer.state:
-        return
-    chosen = [group[form] for group in optimizer.param_groups for form in ("fused", "foreach")]
-    if all(form is None for form in chosen) and not optimizer.defaults["differentiable"]:
-        for options in (optimizer.defaults, *optimizer.param_groups):  # as it stands: groups may be the policy's own
-            options["fused"] = True
-
-
-def _random_state() -> dict[str, Any]:
-    """Every generator that learning draws from; those of CUDA where it is in use."""
-    cuda = [state.numpy() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else []
-    own = torch.get_rng_state().numpy()
-    return {"torch": own, "cuda": cuda, "numpy": np.random.get_state(), "python": random.getstate()}
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(torch.from_numpy(state["torch"]))
-    cuda = [torch.from_numpy(one) for one in state.get("cuda", ())]
-    if cuda and len(cuda) == torch.cuda.device_count():  # as many devices as there were
-        torch.cuda.set_rng_state_all(cuda)
-    np.random.set_state(state["numpy"])
-    random.setstate(state["python"])

@@ -23,8 +23,7 @@ from torch import Tensor
 from nl_agents import envs
 from nl_agents.errors import ConfigError
 from nl_agents.optim import DeepMomentum
-from nl_agents.sb3 import FastLstmPolicy, FastRecurrentPPO, HopePolicy
-from nl_agents.tasks import Cyclic, Task
+from nl_agents.sb3 import FastRecurrentPPO
 from tests.sb3.small import CRITICS, POLICY_KWARGS, Toy
 
 SHORT: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "device": "cpu", "seed": 0}
@@ -229,53 +228,6 @@ def test_a_seed_that_is_given_after_loading_is_taken(tmp_path: Path) -> None:
     assert not same(saved, given) and not same(saved, later) and not same(given, goes_on(6, None))
 
 
-class GroupedPolicy(HopePolicy):
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        groups = [
-            {"params": self.lstm_actor.parameters(), "weight_decay": 0.3},
-            {"params": self.action_net.parameters()},
-        ]
-        self.optimizer = torch.optim.Adam(groups, lr=1e-3)
-
-
-def test_an_adam_that_the_policy_built_is_kept() -> None:
-    model = FastRecurrentPPO(GroupedPolicy, Toy(), **SHORT, policy_kwargs=POLICY_KWARGS["gru"])
-    before = model.policy.value_net.weight.clone()
-    groups = model.learn(16).policy.optimizer.param_groups
-    assert [group["weight_decay"] for group in groups] == [0.3, 0] and all(group["fused"] for group in groups)
-    assert torch.equal(before, model.policy.value_net.weight), "in none of its groups"
-    chosen = {**POLICY_KWARGS["gru"], "optimizer_kwargs": {"foreach": True}}
-    other = FastRecurrentPPO("HopePolicy", Toy(), **SHORT, policy_kwargs=chosen)
-    assert other.policy.optimizer.param_groups[0]["fused"] is None
-
-
-@pytest.mark.parametrize("critic", CRITICS)
-@pytest.mark.parametrize("base", [HopePolicy, FastLstmPolicy])
-def test_a_mask_on_actions_is_kept(base: Any, critic: str) -> None:
-    class Masked(base):  # type: ignore[misc]
-        def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Any:
-            forbidden = torch.tensor([0.0, -1e8, 0.0])
-            return self.action_dist.proba_distribution(action_logits=self.action_net(latent_pi) + forbidden)
-
-    env = make_vec_env(Toy, 2, env_kwargs={"space": spaces.Discrete(3)})
-    model = FastRecurrentPPO(Masked, env, **SHORT, policy_kwargs=CRITICS[critic]).learn(64)
-    taken = model.rollout_buffer.actions
-    assert bool((taken == 0).any()) and bool((taken == 2).any()) and not bool((taken == 1).any())
-    assert model.rollout_buffer.log_probs.min() > -1e4 and finite(model)
-
-
-@pytest.mark.parametrize("name", ["forward", "predict_values", "evaluate_actions", "_process_sequence"])
-def test_what_only_recurrent_ppo_calls_is_refused(name: str) -> None:
-    other = type("Other", (FastLstmPolicy,), {name: lambda self, *given: getattr(FastLstmPolicy, name)(self, *given)})
-    RecurrentPPO(other, Toy(), **SHORT)
-    with pytest.raises(ConfigError, match=rf"Other\.{name} is called by RecurrentPPO and not .* override \w+"):
-        FastRecurrentPPO(other, Toy(), **SHORT)
-    both = type("Both", (other,), {"act_step": lambda self, *given: FastLstmPolicy.act_step(self, *given)})
-    if name in ("forward", "_process_sequence"):
-        FastRecurrentPPO(both, Toy(), **SHORT).learn(16)
-
-
 def test_two_calls_of_learn_equal_one() -> None:
     results = []
     for parts in ([96], [32, 64]):
@@ -356,16 +308,6 @@ def test_images_and_dicts(name: str) -> None:
     assert finite(FastRecurrentPPO(name, env, **SHORT, policy_kwargs={"lstm_hidden_size": 16}).learn(64))
 
 
-@pytest.mark.parametrize("algorithm", [RecurrentPPO, FastRecurrentPPO])
-@pytest.mark.parametrize(
-    ("policy", "kind"),
-    [("HopePolicy", "multi"), ("HopeMultiInputPolicy", "multi-dict"), ("FastLstmMultiInputPolicy", "multi-dict")],
-)
-def test_multidiscrete_observations(algorithm: Any, policy: str, kind: str) -> None:
-    env = make_vec_env(Toy, 2, env_kwargs={"kind": kind})
-    assert finite(algorithm(policy, env, **SHORT, policy_kwargs={"lstm_hidden_size": 16}).learn(32))
-
-
 def test_sde_squashed_actions_and_normalised_observations() -> None:
     box = spaces.Box(-2, 2, (2,), np.float32)
     env = VecNormalize(make_vec_env(Toy, 2, env_kwargs={"space": box, "truncates": True}))
@@ -398,17 +340,6 @@ def test_early_stopping_and_what_is_logged(tmp_path: Path) -> None:
     head = (tmp_path / "progress.csv").read_text().splitlines()[0].split(",")
     assert {"train/approx_kl", "train/clip_range_vf", "train/refused_steps", "train/loss"} <= set(head)
     assert model._n_updates == 6, "each of three rollouts stopped in its second epoch"
-
-
-def test_a_sequence_shows_actions_of_several_parts() -> None:
-    def born(**options: Any) -> Toy:
-        return Toy(spaces.MultiDiscrete([2, 3]))
-
-    sequence = envs.make_sequence([Task("one", born), Task("other", born)], num_envs=2, seed=0, schedule=Cyclic(40))
-    env = envs.to_sb3(envs.AugmentObservation(sequence))
-    kinds = {type(part) for part in env.observation_space.spaces.values()}
-    assert spaces.MultiDiscrete in kinds
-    assert finite(FastRecurrentPPO("HopeMultiInputPolicy", env, **SHORT, policy_kwargs=POLICY_KWARGS["gru"]).learn(32))
 
 
 def test_our_sequences_are_lived_in() -> None:
@@ -446,16 +377,16 @@ def test_a_model_goes_from_one_algorithm_to_the_other(tmp_path: Path) -> None:
 
 
 def test_generators_of_cuda_go_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nl_agents.sb3 import fast_recurrent_ppo
+    from nl_agents.sb3.random_state import random_state, set_random_state
 
     held, set_to = [torch.arange(8, dtype=torch.uint8), torch.ones(8, dtype=torch.uint8)], []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: held)
     monkeypatch.setattr(torch.cuda, "set_rng_state_all", set_to.extend)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    state = fast_recurrent_ppo._random_state()
-    fast_recurrent_ppo._set_random_state(state)
+    state = random_state()
+    set_random_state(state)
     assert all(torch.equal(one, other) for one, other in zip(held, set_to, strict=True))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    fast_recurrent_ppo._set_random_state(state)
+    set_random_state(state)
     assert len(set_to) == 2, "a machine without those devices has nothing to set"
