@@ -64,7 +64,8 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(PIP) install -c constraints.txt -e ".[dev]"
+	$(PIP) install -c constraints.txt -e ".[dev,hosts]"
+	$(PIP) install -c constraints.txt --no-deps rl_zoo3 sb3-team-hf-integration
 	touch $@
 
 $(VENV)/.fast: $(VENV)/.base

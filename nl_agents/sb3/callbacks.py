@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 from torch import Tensor
 
-from nl_agents.sb3.evaluation import evaluate_policy_lifelong
-from nl_agents.sb3.memory_file import live_memory, load_memory, save_memory
+from nl_agents.errors import ConfigError
+from nl_agents.sb3.checks import check_whole
+from nl_agents.sb3.evaluation import as_vec_env, evaluate_policy_lifelong
+from nl_agents.sb3.memory_file import check_memory, live_memory, load_memory, save_memory
 
 
 class MemoryCallback(BaseCallback):
-    """Saves the live memory of RecurrentPPO or FastRecurrentPPO, and restores it when learning begins.
+    """Saves the live memory of a recurrent model, and restores it when learning begins.
 
-    RecurrentPPO leaves its memory out of ``model.save``; with this a later process goes on with it.
+    RecurrentPPO leaves its memory out of ``model.save``; with this a later process goes on with it. The ``save`` of
+    FastRecurrentPPO, RecurrentDQN and RecurrentSAC holds it; they take this too. Other models are refused at once.
 
     Args:
         path: safetensors file, replaced at each save.
@@ -28,11 +32,11 @@ class MemoryCallback(BaseCallback):
 
     def __init__(self, path: str | Path, save_every: int | None = None, restore: bool = True, verbose: int = 0) -> None:
         super().__init__(verbose)
-        if save_every is not None and save_every < 1:
-            raise ValueError(f"save_every must be None or >= 1 vector steps, got {save_every}")
+        check_whole("save_every", save_every, 1, "vector steps", or_none=True)
         self.path, self.save_every, self.restore = Path(path), save_every, restore
 
     def _on_training_start(self) -> None:
+        check_memory(self.model)
         if self.restore and self.path.exists():
             load_memory(self.model, self.path)
 
@@ -48,8 +52,10 @@ class MemoryCallback(BaseCallback):
 class LifelongEvalCallback(EventCallback):
     """Evaluates with a copy of the live memory, every ``eval_every`` vector steps.
 
+    Where the model learns behind a ``VecNormalize``, its figures are handed to the evaluation's, as SB3 does.
+
     Args:
-        eval_env: an SB3 ``VecEnv`` of its own.
+        eval_env: an environment, or an SB3 ``VecEnv``, of its own.
         eval_every: vector steps between two evaluations.
         n_eval_episodes: episodes of each.
         deterministic: whether the likeliest action is taken.
@@ -58,7 +64,7 @@ class LifelongEvalCallback(EventCallback):
 
     def __init__(
         self,
-        eval_env: VecEnv,
+        eval_env: VecEnv | gym.Env[Any, Any],
         eval_every: int = 10_000,
         n_eval_episodes: int = 5,
         deterministic: bool = True,
@@ -66,13 +72,17 @@ class LifelongEvalCallback(EventCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(callback_after_eval, verbose)
-        self.eval_env, self.eval_every = eval_env, eval_every
+        check_whole("eval_every", eval_every, 1, "vector steps")
+        check_whole("n_eval_episodes", n_eval_episodes, 1, "episodes")
+        self.eval_env, self.eval_every = as_vec_env(eval_env), eval_every
         self.n_eval_episodes, self.deterministic = n_eval_episodes, deterministic
         self.returns: list[tuple[int, float]] = []  # (env steps, mean return)
 
     def _on_step(self) -> bool:
         if self.n_calls % self.eval_every:
             return True
+        if self.model.get_vec_normalize_env() is not None:
+            sync_envs_normalization(self.training_env, self.eval_env)
         memory = "newborn" if live_memory(self.model) is None else "live"
         result = evaluate_policy_lifelong(
             self.model, self.eval_env, self.n_eval_episodes, memory, deterministic=self.deterministic
@@ -95,11 +105,9 @@ class LevelMonitorCallback(BaseCallback):
 
     def level_norms(self) -> dict[str, float]:
         """Level -> Euclidean norm of its part of the memory, mean over streams; nothing for a policy without levels."""
-        policy: Any = self.model.policy
-        cells = {"actor": getattr(policy, "lstm_actor", None), "critic": getattr(policy, "lstm_critic", None)}
         norms: dict[str, float] = {}
-        for name, state in self._states(cells).items():
-            core = getattr(cells[name], "core", None)
+        for name, (cell, state) in self._parts().items():
+            core = getattr(cell, "core", None)
             if core is None:
                 flat = torch.cat([leaf.flatten(1) for leaf in state], dim=1)
                 norms[f"{name}.lstm"] = float(flat.norm(dim=1).mean())
@@ -114,21 +122,22 @@ class LevelMonitorCallback(BaseCallback):
                 norms[level] = float(torch.cat(parts, dim=1).norm(dim=1).mean())
         return norms
 
-    def _states(self, cells: dict[str, Any]) -> dict[str, Any]:
-        """The cells' live states, batch first."""
-        collector = getattr(self.model, "collector", None)
-        if collector is not None:
-            found = {"actor": collector.memory.pi, "critic": collector.memory.vf}
-        else:
-            host = getattr(self.model, "_last_lstm_states", None)
-            if host is None or not hasattr(cells["actor"], "from_host"):
-                return {}
-            kind = host.pi[0].dtype
-            found = {
-                name: None if cells[name] is None else cells[name].from_host(state, kind)
-                for name, state in (("actor", host.pi), ("critic", host.vf))
-            }
-        return {name: state for name, state in found.items() if state is not None}
+    def _parts(self) -> dict[str, tuple[Any, Any]]:
+        """Who remembers -> its cell and the cell's live state, batch first."""
+        model, policy = cast(Any, self.model), cast(Any, self.model.policy)
+        if hasattr(policy, "living"):
+            parts: dict[str, tuple[Any, Any]] = policy.living(model.memory)
+            return parts
+        named = {"actor": getattr(policy, "lstm_actor", None), "critic": getattr(policy, "lstm_critic", None)}
+        cells = {name: cell for name, cell in named.items() if cell is not None}
+        if hasattr(model, "collector"):
+            lived = {"actor": model.collector.memory.pi, "critic": model.collector.memory.vf}
+            return {name: (cell, lived[name]) for name, cell in cells.items()}
+        host = getattr(model, "_last_lstm_states", None)
+        if host is None or not hasattr(cells.get("actor"), "from_host"):
+            return {}
+        kept, kind = {"actor": host.pi, "critic": host.vf}, host.pi[0].dtype
+        return {name: (cell, cell.from_host(kept[name], kind)) for name, cell in cells.items()}
 
 
 def _part(leaf: Tensor, owner: Tensor, index: int) -> Tensor:
@@ -150,6 +159,15 @@ class TaskSwitchCallback(BaseCallback):
         super().__init__(verbose)
         self.switches: list[tuple[int, str]] = []
         self._names: list[str] = []
+
+    def _on_training_start(self) -> None:
+        try:
+            self.training_env.get_attr("task_log", 0)
+        except AttributeError as error:
+            raise ConfigError(
+                "TaskSwitchCallback reads the record of a task sequence and the environment has none: learn in "
+                "envs.to_sb3(envs.make_sequence(...)), or leave the callback out"
+            ) from error
 
     def _on_step(self) -> bool:
         return True

@@ -10,6 +10,7 @@ Its state is a NamedTuple of tensors, batch first. ``to_host`` and ``from_host``
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -17,19 +18,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from nl_agents.errors import ConfigError
+from nl_agents.memory import make_core as core_named
 from nl_agents.memory.base import MemoryCore
 from nl_agents.memory.form import compiled, load_compiled
 from nl_agents.memory.segments import segments
 from nl_agents.memory.views import KeptViews
 from nl_agents.sb3.alignment import run_aligned
+from nl_agents.sb3.hooks import has_hooks
 from nl_agents.sb3.lstm_scan import LstmScan
 from nl_agents.types import LevelInfo
 
 lstm_lanes = load_compiled("nl_agents.sb3.lstm_lanes") if compiled is not None else None
 quick_act = load_compiled("nl_agents.sb3.quick_act") if compiled is not None else None
 
+CoreMaker = Callable[..., MemoryCore]
 HostState = tuple[Tensor, Tensor]
 """sb3-contrib's (h, c), each [layers, B, hidden]."""
+
+
+def make_core(core: str | CoreMaker, input_size: int, width: int, options: Mapping[str, Any]) -> MemoryCore:
+    """A core by its name, or by a callable ``core(input_size=, width=, **options)``.
+
+    Raises:
+        ConfigError: neither.
+    """
+    if isinstance(core, str):
+        return core_named(core, input_size=input_size, width=width, **options)
+    if not callable(core):
+        raise ConfigError(
+            f"core must be a name (nl-agents list cores) or a callable core(input_size=, width=), got {core!r}"
+        )
+    return core(input_size=input_size, width=width, **options)
 
 
 class Cell(Protocol):
@@ -224,8 +244,9 @@ class FusedLstm(nn.LSTM):
         return torch.cat(reads) if len(reads) > 1 else reads[0], state
 
     def _is_plain(self, x: Tensor) -> bool:
-        """Whether it can go layer by layer: on a CPU, without projection, dropout or second direction."""
-        return x.is_cpu and not (self.proj_size or self.bidirectional or (self.dropout and self.training))
+        """Whether it can go layer by layer: on a CPU, without projection, dropout, second direction or hooks."""
+        special = self.proj_size or self.bidirectional or (self.dropout and self.training)
+        return x.is_cpu and not special and not has_hooks(self)
 
     def _scan(self, x: Tensor, state: LstmState, is_first: Tensor, layer_of: Any) -> tuple[Tensor, LstmState]:
         """Layer by layer, each by ``LstmLanes`` or ``LstmScan``."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from nl_agents.errors import StateMismatchError
+from nl_agents.sb3.checks import check_whole
 from nl_agents.sb3.memory_file import live_memory
 
 
@@ -28,7 +30,7 @@ class LifelongEvaluation(NamedTuple):
 
 def evaluate_policy_lifelong(
     model: BaseAlgorithm | Any,
-    env: VecEnv,
+    env: VecEnv | gym.Env[Any, Any],
     n_eval_episodes: int = 10,
     memory: Any | Literal["live", "newborn"] = "live",
     deterministic: bool = True,
@@ -41,7 +43,7 @@ def evaluate_policy_lifelong(
 
     Args:
         model: anything with SB3's ``predict``.
-        env: an SB3 ``VecEnv``; it is reset.
+        env: an environment, or an SB3 ``VecEnv``; it is reset.
         n_eval_episodes: episodes in all.
         memory: "live" (the model's own), "newborn", or what ``predict`` returned. Where the env has more streams than
             the memory they take turns; where it has fewer the first are taken.
@@ -51,8 +53,8 @@ def evaluate_policy_lifelong(
         StateMismatchError: memory="live" and the model has none, or streams that cannot be matched.
         ValueError: fewer than one episode.
     """
-    if n_eval_episodes < 1:
-        raise ValueError(f"n_eval_episodes must be >= 1, got {n_eval_episodes}")
+    check_whole("n_eval_episodes", n_eval_episodes, 1, "episodes")
+    env = as_vec_env(env)
     state = _start(model, memory, env.num_envs)
     shares = (n_eval_episodes + np.arange(env.num_envs)[::-1]) // env.num_envs  # [B] episodes still to play
     returns, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
@@ -73,6 +75,11 @@ def evaluate_policy_lifelong(
             returns[stream], lengths[stream] = 0.0, 0
         is_first = ended
     return LifelongEvaluation(all_returns, all_lengths, state)
+
+
+def as_vec_env(env: VecEnv | gym.Env[Any, Any]) -> VecEnv:
+    """A single environment as a ``VecEnv`` of one stream."""
+    return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
 
 
 def _start(model: Any, memory: Any, streams: int) -> Any:

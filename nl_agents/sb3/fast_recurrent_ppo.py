@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from nl_agents.errors import ConfigError
 from nl_agents.memory.form import compiled, load_compiled
+from nl_agents.sb3.checks import check_whole, warn_newborn
 from nl_agents.sb3.collection import Collector
 from nl_agents.sb3.policies import (
     FastLstmCnnPolicy,
@@ -31,7 +31,9 @@ from nl_agents.sb3.policies import (
     MemoryActorCritic,
     SequenceFlags,
 )
+from nl_agents.sb3.random_state import random_state, set_random_state
 from nl_agents.sb3.rollout_chunks import ChunkBatch, ChunkBuffer
+from nl_agents.sb3.taken_policy import fuse, refuse_unheard
 from nl_agents.sb3.two_cores import two_cores
 
 ppo_kernel = load_compiled("nl_agents.sb3.ppo_kernel") if compiled is not None else None
@@ -84,19 +86,21 @@ class FastRecurrentPPO(RecurrentPPO):
     rollout_buffer: ChunkBuffer  # type: ignore[assignment]
 
     def __init__(self, policy: Any, env: Any, *options: Any, chunk_steps: int | None = None, **named: Any) -> None:
-        if chunk_steps is not None and chunk_steps < 1:
-            raise ConfigError(f"chunk_steps must be None or an integer >= 1 (env steps), got {chunk_steps}")
+        check_whole("chunk_steps", chunk_steps, 1, "env steps", or_none=True)
         self.chunk_steps = chunk_steps
         self.refused_steps = 0
         self._clock = self._nonfinite = 0
+        self.packed_memory: Any = None  # of a saved model
         self._learnt: list[Tensor] = []  # the policy's parameters
         self._straight = False  # whether the policy learns without autograd
         self._random_state: dict[str, Any] | None = None  # of a saved model that has not gone on yet
         super().__init__(policy, env, *options, **named)
 
     def _setup_model(self) -> None:
+        check_whole("n_steps", self.n_steps, 1, "env steps of a stream in a rollout")
+        check_whole("batch_size", self.batch_size, 1, "env steps of a minibatch", or_none=True)
         self._setup_lr_schedule()
-        self.set_random_seed(self.seed)
+        super().set_random_seed(self.seed)
         made = self.policy_class(
             self.observation_space, self.action_space, self.lr_schedule, use_sde=self.use_sde, **self.policy_kwargs
         )
@@ -105,23 +109,31 @@ class FastRecurrentPPO(RecurrentPPO):
                 f"FastRecurrentPPO runs whole sequences and {type(made).__name__} cannot: use one of "
                 f"{', '.join(self.policy_aliases)}, or a subclass of HopePolicy or FastLstmPolicy"
             )
+        refuse_unheard(type(made))
         self.policy = made.to(self.device)
-        _fuse(self.policy)
+        fuse(self.policy)
         self.clip_range = FloatSchedule(self.clip_range)
         if self.clip_range_vf is not None:
             if isinstance(self.clip_range_vf, float | int) and self.clip_range_vf <= 0:
                 raise ConfigError(f"clip_range_vf must be > 0, got {self.clip_range_vf}; None turns the clipping off")
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
         self.collector = Collector(self.policy, self.n_envs)
-        self.packed_memory = self.collector.packed()
+        if self.packed_memory is None:  # a model that RecurrentPPO saved, or we did when it lay among the tensors
+            self.packed_memory = self.collector.packed()
         limit = self.n_steps if self.batch_size is None else min(self.n_steps, self.batch_size)
+        if self.chunk_steps is not None and self.chunk_steps > limit:
+            warnings.warn(
+                f"chunk_steps={self.chunk_steps} is lowered to {limit}, as a chunk lies in a rollout of "
+                f"n_steps={self.n_steps} and a minibatch of batch_size={self.batch_size}: raise these",
+                stacklevel=4,
+            )
         self.rollout_buffer = ChunkBuffer(
             self.n_steps,
             min(CHUNK_STEPS if self.chunk_steps is None else self.chunk_steps, limit),
             self.n_envs,
             self.observation_space,
             self.action_space,
-            self.packed_memory.shape[1],
+            self.collector.packed().shape[1],
             self.device,
         )
 
@@ -307,13 +319,19 @@ class FastRecurrentPPO(RecurrentPPO):
         """
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """As in SB3; a seed that is given after ``load`` takes the place of the random state that was saved."""
+        super().set_random_seed(seed)
+        if seed is not None:
+            self._random_state = None
+
     def _setup_learn(
         self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *rest: Any
     ) -> tuple[int, BaseCallback]:
         told = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *rest)
         state, self._random_state = self._random_state, None
         if state is not None and not reset_num_timesteps:
-            _set_random_state(state)
+            set_random_state(state)
         return told
 
     # ---------------------------------------------------------------- save
@@ -321,9 +339,9 @@ class FastRecurrentPPO(RecurrentPPO):
     def save(self, *arguments: Any, **options: Any) -> None:
         """As in SB3; the zip also holds the live memory, its clock and the random state."""
         pending = self._random_state
-        self.packed_memory = self.collector.packed().detach().clone()
+        self.packed_memory = self.collector.packed().cpu().numpy()
         self._clock, self._nonfinite = self.collector.clock, self.collector.nonfinite
-        self._random_state = pending or _random_state()
+        self._random_state = pending or random_state()
         try:
             super().save(*arguments, **options)
         finally:
@@ -334,48 +352,19 @@ class FastRecurrentPPO(RecurrentPPO):
         """As in SB3; the memory goes on where it was saved.
 
         With an environment of another number of streams all memories are newborn, and a warning says so. For an exact
-        continuation give the environment as it stood and ``force_reset=False``.
+        continuation give the environment as it stood and ``force_reset=False``; the random state goes on too, unless
+        ``seed=`` or ``set_random_seed`` gives another.
         """
         model = super().load(path, *arguments, **options)
-        saved = model.packed_memory
+        if options.get("seed") is not None:
+            model._random_state = None
+        saved = torch.as_tensor(model.packed_memory)
         if saved.shape[0] == model.n_envs:
-            model.collector.restore(saved, model._clock)
+            model.collector.restore(saved.to(model.device), model._clock)
             model.collector.nonfinite = model._nonfinite
         else:
-            warnings.warn(
-                f"the model was saved with {saved.shape[0]} streams and the environment has {model.n_envs}: every "
-                "memory is newborn; load with as many streams to go on with the saved ones",
-                stacklevel=2,
-            )
+            warn_newborn(len(saved), model.n_envs)
         return model
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        networks, tensors = super()._get_torch_save_params()
-        return networks, [*tensors, "packed_memory"]
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "collector", "_learnt"]
-
-
-def _fuse(policy: MemoryActorCritic) -> None:
-    """Has torch's Adam step all parameters in one call, unless the user chose a form of it."""
-    optimizer, given = policy.optimizer, dict(policy.optimizer_kwargs)
-    if type(optimizer) is torch.optim.Adam and not {"fused", "foreach"} & given.keys():
-        given |= {"lr": optimizer.defaults["lr"], "fused": True}
-        policy.optimizer = torch.optim.Adam(policy.parameters(), **given)
-
-
-def _random_state() -> dict[str, Any]:
-    """Every generator that learning draws from; those of CUDA where it is in use."""
-    cuda = [state.numpy() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else []
-    own = torch.get_rng_state().numpy()
-    return {"torch": own, "cuda": cuda, "numpy": np.random.get_state(), "python": random.getstate()}
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(torch.from_numpy(state["torch"]))
-    cuda = [torch.from_numpy(one) for one in state.get("cuda", ())]
-    if cuda and len(cuda) == torch.cuda.device_count():  # as many devices as there were
-        torch.cuda.set_rng_state_all(cuda)
-    np.random.set_state(state["numpy"])
-    random.setstate(state["python"])

@@ -11,6 +11,11 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 
+def batch_of(obs: PyTorchObs) -> int:
+    """B of a batch of observations."""
+    return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+
+
 def blanked(observation: Any) -> tuple[Any, NDArray[np.bool_]]:
     """Sets rows to 0 that are not finite; never writes into what it is given.
 

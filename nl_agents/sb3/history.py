@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from nl_agents.sb3.checks import check_whole
+
 FLAGS = 2
 """Columns at the end of a row: is_first, is_valid."""
 Rows = NDArray[np.float32]
@@ -52,15 +54,14 @@ class Window:
     """The last K rows of one stream."""
 
     def __init__(self, observation: gym.Space[Any], action: gym.Space[Any], steps: int, across_episodes: bool) -> None:
-        if steps < 1:
-            raise ValueError(f"steps must be an integer >= 1, got {steps}: how many steps an observation shows")
+        check_whole("steps", steps, 1, "how many an observation shows")
         for name, space in (("observation", observation), ("action", action)):
             if not space.is_np_flattenable:
                 raise ValueError(f"the {name} space {space} cannot be flattened; history_env needs Box, Discrete, Dict")
         self.observation, self.action, self.across_episodes = observation, action, across_episodes
         self.sizes = (spaces.flatdim(observation), spaces.flatdim(action))
         self.rows = np.zeros((steps, sum(self.sizes) + 1 + FLAGS), np.float32)
-        self.scale = 255.0 if isinstance(observation, spaces.Box) and observation.dtype == np.uint8 else 1.0
+        self.scale = _scale(observation)
 
     @property
     def space(self) -> spaces.Box:
@@ -87,6 +88,15 @@ class Window:
         row[size + actions] = reward
         row[-2:] = is_first, True
         return self.rows.copy()
+
+
+def _scale(space: gym.Space[Any]) -> Rows:
+    """What each number of a flattened observation is divided by: 255 where it is a byte, alone or inside of a Dict."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        within = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+        return np.concatenate([_scale(part) for part in within])
+    is_bytes = isinstance(space, spaces.Box) and space.dtype == np.uint8
+    return np.full(spaces.flatdim(space), 255.0 if is_bytes else 1.0, np.float32)
 
 
 class HistoryWrapper(gym.Wrapper[Any, Any, Any, Any]):

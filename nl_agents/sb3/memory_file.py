@@ -33,7 +33,7 @@ def live_memory(model: BaseAlgorithm) -> HostArrays | None:
 
 
 def save_memory(model: BaseAlgorithm, path: str | Path) -> Path:
-    """Writes the live memory of all streams, actor's and critic's, to a safetensors file (no pickle).
+    """Writes the live memory of all streams, actor's and critic's or Q-network's, to a safetensors file (no pickle).
 
     Written beside the target first and then moved, so that an interrupted write loses nothing.
 
@@ -43,9 +43,15 @@ def save_memory(model: BaseAlgorithm, path: str | Path) -> Path:
     target, tensors = Path(path), _tensors(model)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
+    # copies, because one tensor may stand under two names: a critic without memory of its own is shown the actor's
+    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, partial)
     os.replace(partial, target)
     return target
+
+
+def check_memory(model: BaseAlgorithm) -> None:
+    """Raises a StateMismatchError for a model whose memory cannot be saved, before it has learnt in vain."""
+    _tensors(model)
 
 
 def load_memory(model: BaseAlgorithm, path: str | Path) -> None:
@@ -68,19 +74,27 @@ def load_memory(model: BaseAlgorithm, path: str | Path) -> None:
             f"{path} holds {shapes} and the model needs {mine}: build the model with the same core, sizes, critic and "
             "number of streams"
         )
-    if hasattr(model, "collector"):
-        model.collector.restore(saved["memory"].to(model.device), int(saved["clock"]))
+    keeper = _keeper(model)
+    if keeper is not None:
+        keeper.restore(saved["memory"].to(model.device), int(saved["clock"]))
         return
     for name, tensor in own.items():
         tensor.copy_(saved[name])
 
 
+def _keeper(model: Any) -> Any:
+    """Who in one of our algorithms packs and restores the memory; None in others."""
+    return getattr(model, "collector", model if hasattr(model, "restore") else None)
+
+
 def _tensors(model: Any) -> dict[str, Tensor]:
-    if hasattr(model, "collector"):
-        return {"memory": model.collector.packed(), "clock": torch.tensor(model.collector.clock)}
+    keeper = _keeper(model)
+    if keeper is not None:
+        return {"memory": keeper.packed(), "clock": torch.tensor(keeper.clock)}
     states = getattr(model, "_last_lstm_states", None)
     if states is None:
         raise StateMismatchError(
-            f"{type(model).__name__} keeps no memory between steps; RecurrentPPO and FastRecurrentPPO do"
+            f"{type(model).__name__} keeps no memory between steps; RecurrentPPO, FastRecurrentPPO, RecurrentDQN and "
+            "RecurrentSAC do"
         )
     return dict(zip(_PARTS, (*states.pi, *states.vf), strict=True))

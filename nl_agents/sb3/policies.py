@@ -18,13 +18,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from nl_agents.errors import ConfigError
-from nl_agents.memory import MemoryCore, make_core
 from nl_agents.memory.form import compiled, load_compiled
 from nl_agents.memory.views import KeptViews
-from nl_agents.sb3.cells import Cell, CoreCell, FusedLstm, HostState, quick_act
+from nl_agents.sb3.cells import Cell, CoreCell, CoreMaker, FusedLstm, HostState, make_core, quick_act
+from nl_agents.sb3.checks import SpaceAware, check_streams
+from nl_agents.sb3.finite import batch_of
+from nl_agents.sb3.hooks import hooks_of
 from nl_agents.types import LevelInfo
 
-CoreMaker = Callable[..., MemoryCore]
 heads_lanes = load_compiled("nl_agents.sb3.heads_lanes") if compiled is not None else None
 
 
@@ -47,7 +48,7 @@ class SequenceFlags(NamedTuple):
     phase: int | None = None  # step clock at the first step, None: each stream's own
 
 
-class MemoryActorCritic(RecurrentActorCriticPolicy):
+class MemoryActorCritic(SpaceAware, RecurrentActorCriticPolicy):
     """What HopePolicy and FastLstmPolicy share: cells in the places of the LSTMs, and whole sequences at once.
 
     ``enable_critic_lstm=True`` (default): actor and critic each have a memory. ``shared_lstm=True`` with
@@ -63,6 +64,7 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
         self.head_views: KeptViews[Any] = KeptViews()  # of the parameters, for who acts, as
         self.act_views: KeptViews[Any] = KeptViews()
         self.sees_vectors = self._sees_vectors()
+        self.extractor_hooks = hooks_of(self.features_extractor)
 
     def _install(self, make_cell: Callable[[], Cell], lr_schedule: Schedule) -> None:
         """Puts cells where the host's constructor has put LSTMs, and builds the optimizer anew around them."""
@@ -77,7 +79,7 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
     def has_plain_lstms(self) -> bool:
         """Whether memories are LSTMs of one layer, on a CPU, without projection or second direction."""
         cells = [cell for cell in (self.lstm_actor, self.lstm_critic) if cell is not None]
-        plain = all(isinstance(cell, FusedLstm) and cell._is_plain(cast(Tensor, cell.weight_hh_l0)) for cell in cells)
+        plain = all(type(cell) is FusedLstm and cell._is_plain(cast(Tensor, cell.weight_hh_l0)) for cell in cells)
         return plain and all(cell.num_layers == 1 for cell in cells)
 
     @property
@@ -132,6 +134,13 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
     def _run(self, cell: Cell, x: Tensor, state: Any, is_first: Tensor, is_valid: Tensor | None) -> tuple[Tensor, Any]:
         """One call a block; a step-by-step judge overrides it in the tests."""
         return cell.read(x, state, is_first, is_valid)
+
+    def _predict(  # type: ignore[override]  # a recurrent policy's differs from a policy's, in the host too
+        self, observation: Any, lstm_states: Any, episode_starts: Tensor, deterministic: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As the host does it, of as many streams as there are observations."""
+        check_streams(batch_of(observation), lstm_states[0].shape[1])
+        return super()._predict(observation, lstm_states, episode_starts, deterministic)
 
     # ---------------------------------------------------------------- time-first blocks, for FastRecurrentPPO
 
@@ -234,7 +243,12 @@ class MemoryActorCritic(RecurrentActorCriticPolicy):
         return plain and own and isinstance(space, spaces.Box) and len(space.shape) == 1
 
     def _both_features(self, obs: PyTorchObs) -> tuple[Tensor, Tensor]:
-        if isinstance(obs, Tensor) and self.sees_vectors and obs.dtype == torch.float32:
+        if (
+            isinstance(obs, Tensor)
+            and self.sees_vectors
+            and obs.dtype == torch.float32
+            and not any(self.extractor_hooks)
+        ):
             return obs, obs
         features = self.extract_features(obs)
         return features if isinstance(features, tuple) else (features, features)
@@ -317,10 +331,7 @@ class HopePolicy(MemoryActorCritic):
         self._install(self._make_cell, lr_schedule)
 
     def _make_cell(self) -> CoreCell:
-        sizes = {"input_size": self.features_dim, "width": self.lstm_output_dim}
-        if isinstance(self.core, str):
-            return CoreCell(make_core(self.core, **sizes, **self.core_kwargs))
-        return CoreCell(self.core(**sizes, **self.core_kwargs))
+        return CoreCell(make_core(self.core, self.features_dim, self.lstm_output_dim, self.core_kwargs))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Also the core and its options."""

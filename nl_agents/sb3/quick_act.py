@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
 
 from nl_agents.memory.views import Array, Views
 from nl_agents.sb3 import act_kernel, lstm_kernel
+from nl_agents.sb3.hooks import hooks_of
 
 if TYPE_CHECKING:
     from nl_agents.sb3.cells import FusedLstm, LstmState
@@ -24,7 +26,8 @@ KINDS: dict[type[nn.Module], int] = {nn.Tanh: act_kernel.TANH, nn.ReLU: act_kern
 class HeadViews(Views):
     """The parameters of both heads as the kernel takes them; each ends with the policy's or the value's last layer.
 
-    ``served`` says whether every part is known: SB3's own perceptrons of one bend, a categorical action, on CPU.
+    ``served`` says whether every part is known: SB3's own perceptrons of one bend, a categorical action of the logits
+    as they come, on CPU.
     """
 
     def __init__(self, policy: MemoryActorCritic) -> None:
@@ -32,9 +35,11 @@ class HeadViews(Views):
         extractor = policy.mlp_extractor
         nets = ((extractor.policy_net, policy.action_net), (extractor.value_net, policy.value_net))
         self.served = type(extractor) is MlpExtractor and type(policy.action_dist) is CategoricalDistribution
+        told = getattr(policy._get_action_dist_from_latent, "__func__", None)  # where actions are masked, for example
+        self.served = self.served and told is RecurrentActorCriticPolicy._get_action_dist_from_latent
         self.served = self.served and all(_is_known(hidden, last) for hidden, last in nets)
         if self.served:
-            self.parts = [part for pair in nets for module in pair for part in module.modules()]
+            self.hooks = hooks_of(*(module for pair in nets for module in pair))
             self.modules = [[*list(hidden.children())[::2], last] for hidden, last in nets]
             bends = [next((KINDS[type(part)] for part in list(hidden.children())[1:2]), 0) for hidden, _ in nets]
             arrays = [tuple(self.layer(module) for module in modules) for modules in self.modules]
@@ -54,7 +59,7 @@ def serves_heads(policy: MemoryActorCritic, latent: Tensor) -> bool:
     if not (latent.is_cpu and latent.dtype in PRECISIONS and latent.dtype == policy.action_net.weight.dtype):
         return False
     views = policy.head_views.of(lambda: HeadViews(policy))
-    return views.served and not any(part._forward_hooks or part._forward_pre_hooks for part in views.parts)
+    return views.served and not any(views.hooks)
 
 
 def speak(policy: MemoryActorCritic, latent_pi: Tensor, latent_vf: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,6 +86,7 @@ class ActViews(HeadViews):
             weight = cast(Tensor, policy.action_net.weight)
             self.dtype, self.choices = weight.dtype, len(weight)
             self.memories = tuple(_weights(self, cell, 0) for cell in cells)
+            self.hooks += [*hooks_of(*cells), *policy.extractor_hooks]
 
 
 def _weights(views: Views, cell: FusedLstm, layer: int) -> tuple[Array, Array, tuple[Array, Array]]:
@@ -97,7 +103,7 @@ def serves_act(policy: MemoryActorCritic, obs: Any, state: Any) -> bool:
         return False
     views = policy.act_views.of(lambda: ActViews(policy))
     fits = views.acts and obs.dtype == views.dtype == state.hidden.dtype and views.dtype in PRECISIONS
-    return fits and not any(part._forward_hooks or part._forward_pre_hooks for part in views.parts)
+    return fits and not any(views.hooks)
 
 
 def act(policy: MemoryActorCritic, obs: Tensor, states: list[LstmState], is_first: Tensor) -> Any:

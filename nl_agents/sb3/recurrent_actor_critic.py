@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
 from torch import Tensor
 
+from nl_agents.sb3.cells import CoreCell
 from nl_agents.sb3.remembering import RememberingNet, RememberingPolicy
 
 
@@ -120,6 +121,10 @@ class RecurrentSACPolicy(RememberingPolicy, SACPolicy):
     def initial_memory(self, batch_size: int) -> ActorCriticMemory:
         """Newborn memories of actor and critic."""
         return ActorCriticMemory(*(net.cell.initial(batch_size, self.device) for net in (self.actor, self.critic)))
+
+    def living(self, memory: ActorCriticMemory) -> dict[str, tuple[CoreCell, Any]]:
+        """Actor and critic."""
+        return {"actor": (self.actor.cell, memory.pi), "critic": (self.critic.cell, memory.vf)}
 
     def pack_memory(self, memory: ActorCriticMemory) -> Tensor:
         """One vector a stream [B, S]: the actor's memory, then the critic's."""

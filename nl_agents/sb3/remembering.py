@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -13,12 +12,10 @@ from stable_baselines3.common.policies import BaseModel, BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
-from nl_agents.memory import MemoryCore, make_core
-from nl_agents.sb3.cells import CoreCell
-from nl_agents.sb3.finite import blanked_tensors
+from nl_agents.sb3.cells import CoreCell, CoreMaker, make_core
+from nl_agents.sb3.checks import SpaceAware, check_streams
+from nl_agents.sb3.finite import batch_of, blanked_tensors
 from nl_agents.sb3.sequence_replay import SequenceBatch
-
-CoreMaker = Callable[..., MemoryCore]
 
 
 class RememberingNet(BaseModel):
@@ -42,9 +39,7 @@ class RememberingNet(BaseModel):
         self, *, core: str | CoreMaker, core_kwargs: dict[str, Any], width: int, features_dim: int, **arguments: Any
     ) -> None:
         cast(Any, super()).__init__(features_dim=width + features_dim * self.shortcut, **arguments)
-        sizes = {"input_size": features_dim, "width": width}
-        made = make_core(core, **sizes, **core_kwargs) if isinstance(core, str) else core(**sizes, **core_kwargs)
-        self.cell = CoreCell(made)
+        self.cell = CoreCell(make_core(core, features_dim, width, core_kwargs))
 
     def newborn(self, obs: PyTorchObs) -> Tensor:
         """What the heads read [B, W] of newborn memories."""
@@ -91,7 +86,7 @@ class RememberingNet(BaseModel):
         return torch.cat((y, x), dim=-1) if self.shortcut else y
 
 
-class RememberingPolicy(BasePolicy):
+class RememberingPolicy(SpaceAware, BasePolicy):
     """An off-policy policy of SB3 whose networks remember; to be named before the host's class among the bases.
 
     Args:
@@ -140,6 +135,10 @@ class RememberingPolicy(BasePolicy):
         """Newborn memories of who lives in the environment."""
         return self.acting.cell.initial(batch_size, self.device)
 
+    def living(self, memory: Any) -> dict[str, tuple[CoreCell, Any]]:
+        """Who lives in the environment -> its cell and its state."""
+        return {"q_net": (self.acting.cell, memory)}
+
     def pack_memory(self, memory: Any) -> Tensor:
         """One vector a stream [B, S]."""
         return self.acting.cell.pack(memory)
@@ -169,6 +168,7 @@ class RememberingPolicy(BasePolicy):
         obs, fine = blanked_tensors(tensors)
         count, cell = batch_of(obs), self.acting.cell
         first = np.zeros(count, np.bool_) if episode_start is None else np.asarray(episode_start, np.bool_).reshape(-1)
+        check_streams(count, count if state is None else len(state[0]))
         packed = None if state is None else torch.as_tensor(state[0]).to(self.device)
         memory = cell.initial(count, self.device) if packed is None else cell.unpack(packed.clone())
         is_first, is_valid = torch.from_numpy(first[None]).to(self.device), None if fine is None else fine[None]
@@ -181,11 +181,6 @@ class RememberingPolicy(BasePolicy):
         own = {**self.memory_args}
         own["lstm_hidden_size"] = own.pop("width")
         return {**super()._get_constructor_parameters(), **own}
-
-
-def batch_of(obs: PyTorchObs) -> int:
-    """B of a batch of observations."""
-    return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
 
 
 def _flat(observations: Any, rows: slice) -> Any:

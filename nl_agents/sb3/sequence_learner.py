@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, RolloutReturn
 from torch import Tensor
 
 from nl_agents.errors import ConfigError, StateMismatchError
+from nl_agents.sb3.checks import check_whole, warn_newborn
 from nl_agents.sb3.finite import blanked
 from nl_agents.sb3.remembering import RememberingPolicy
 from nl_agents.sb3.sequence_replay import SequenceBatch, SequenceReplay
@@ -44,15 +45,23 @@ class SequenceLearner(OffPolicyAlgorithm):
         foreign = sorted(FOREIGN & set(options))
         if foreign:
             raise ConfigError(f"{type(self).__name__} has a replay of its own and takes no {', no '.join(foreign)}")
-        if burn_in < 0 or (train_length is not None and train_length < 1):
-            raise ConfigError(f"expected burn_in >= 0 and train_length >= 1 steps, got {burn_in} and {train_length}")
+        check_whole("burn_in", burn_in, 0, "steps")
+        check_whole("train_length", train_length, 1, "steps", or_none=True)
+        check_whole("batch_size", options.get("batch_size", 1), 1, "steps learnt from")
         self.burn_in, self.train_length = burn_in, train_length
         self.clock = 0  # vector steps of the memory's life
         self.nonfinite = 0  # observations and rewards refused since birth
         self.packed_memory: NDArray[Any] | None = None  # of a saved model
+        self._owed: int | None = None  # num_timesteps before the step that the memory has lived and the replay has not
         cast(Any, super()).__init__(policy, env, **options)
 
     def _setup_model(self) -> None:
+        kind = self.policy_aliases["HopePolicy"]
+        if not issubclass(self.policy_class, kind):
+            raise ConfigError(
+                f"{type(self).__name__} cannot run a {self.policy_class.__name__}: use one of "
+                f"{', '.join(self.policy_aliases)}, or a subclass of {kind.__module__}.{kind.__name__}"
+            )
         replay, self.replay_buffer = self.replay_buffer, cast(Any, _Later())
         self.replay_buffer_class = ReplayBuffer  # never built: ours needs the core's sizes
         super()._setup_model()
@@ -92,8 +101,11 @@ class SequenceLearner(OffPolicyAlgorithm):
         """
         assert self.replay_buffer is not None and self._last_obs is not None
         assert self._last_episode_starts is not None
+        if self._owed is not None:  # a step that an error or an interrupt broke off
+            self.replay_buffer.skip(1)
+        self._owed = self.num_timesteps
         first = np.asarray(self._last_episode_starts, np.bool_)
-        self._stored = self.policy.pack_memory(self.memory) if self.replay_buffer.wants_memory else None
+        self._stored = self.packed() if self.replay_buffer.wants_memory else None
         observation, self._fine = blanked(self._last_obs)
         is_valid = None if self._fine.all() else torch.from_numpy(self._fine[None]).to(self.device)
         obs, _ = self.policy.obs_to_tensor(observation)
@@ -102,19 +114,50 @@ class SequenceLearner(OffPolicyAlgorithm):
 
     def collect_rollouts(self, *arguments: Any, **options: Any) -> RolloutReturn:
         """As in SB3; a step after which a callback ended all is stored too, as the memory has lived it."""
+        self._watches = options["callback"]
         rollout = super().collect_rollouts(*arguments, **options)
         if not rollout.continue_training:
-            lived = options["callback"].locals
-            names = ("replay_buffer", "buffer_actions", "new_obs", "rewards", "dones", "infos")
-            self._store_transition(*(lived[name] for name in names))
+            self._settle()
         return rollout
+
+    def _settle(self) -> None:
+        """Stores the step that callbacks are being told of, which SB3 does behind them."""
+        if self._owed is not None and self.num_timesteps > self._owed:
+            names = ("replay_buffer", "buffer_actions", "new_obs", "rewards", "dones", "infos")
+            self._store_transition(*(self._watches.locals[name] for name in names))
+
+    def packed(self) -> Tensor:
+        """The live memory of all that lives in the environment, one vector a stream [B, S]."""
+        return self.policy.pack_memory(self.memory)
+
+    def restore(self, packed: Tensor, clock: int) -> None:
+        """Takes up a memory that ``packed`` gave."""
+        self._settle()
+        self.memory, self.clock = self.policy.unpack_memory(packed.to(self.device).clone()), clock
+        self._align()
+
+    def _align(self) -> None:
+        """Brings the replay's step clock to the memory's, over steps without content where they are apart."""
+        replay = self.replay_buffer
+        assert replay is not None
+        if replay.clock == replay.begun:
+            replay.start(self.clock)
+        elif replay.clock != self.clock:  # another life's, or saved at another step
+            replay.skip((self.clock - replay.clock) % self.policy.clock_period or self.policy.clock_period)
+        self._owed = None
 
     def memory_state(self) -> tuple[NDArray[np.float32]]:
         """A copy of the live memory of who acts, as ``predict(obs, state=...)`` takes it: one packed row a stream."""
         return (self.policy.pack_acting(self.memory).cpu().numpy(),)
 
     def _store_transition(self, replay_buffer: Any, buffer_action: Any, new_obs: Any, *rest: Any) -> None:
-        """Adds the step to the replay, as it was before normalisation; ``rest`` are rewards, ends and infos."""
+        """Adds the step to the replay, as it was before normalisation; ``rest`` are rewards, ends and infos.
+
+        Once: a step that ``_settle`` has stored is there.
+        """
+        if self._owed is None:
+            return
+        self._owed = None
         reward, ended, infos = rest
         normaliser = self._vec_normalize_env
         seen: Any = self._last_original_obs if normaliser is not None else self._last_obs
@@ -151,31 +194,45 @@ class SequenceLearner(OffPolicyAlgorithm):
 
     def save(self, *arguments: Any, **options: Any) -> None:
         """As in SB3, with the live memory; ``save_replay_buffer`` keeps the replay."""
-        self.packed_memory = self.policy.pack_memory(self.memory).cpu().numpy()
+        self._settle()
+        self.packed_memory = self.packed().cpu().numpy()
         super().save(*arguments, **options)
 
+    @classmethod
+    def load(cls, *arguments: Any, **options: Any) -> Self:
+        """As in SB3; with an environment of another number of streams memories are newborn, and a warning says so."""
+        model = super().load(*arguments, **options)
+        packed = model.packed_memory
+        if packed is not None and len(packed) != model.n_envs:
+            warn_newborn(len(packed), model.n_envs)
+        return model
+
+    def save_replay_buffer(self, *arguments: Any, **options: Any) -> None:
+        """As in SB3."""
+        self._settle()
+        super().save_replay_buffer(*arguments, **options)
+
     def load_replay_buffer(self, *arguments: Any, **options: Any) -> None:
-        """As in SB3.
+        """As in SB3; where its step clock stands elsewhere than the memory's, steps without content lie between.
 
         Raises:
-            StateMismatchError: a replay of other windows or another memory, or one whose step clock stands elsewhere.
+            StateMismatchError: a replay of other windows or another memory.
         """
         own = self.replay_buffer
         super().load_replay_buffer(*arguments, **options)
-        loaded, period = self.replay_buffer, self.policy.clock_period
+        loaded = self.replay_buffer
         assert own is not None and loaded is not None
         sizes = [(part.stride, part.window, part.n_envs, part.memories.shape[-1]) for part in (loaded, own)]
-        apart = (loaded.clock - self.clock) % period
-        if sizes[0] != sizes[1] or apart:
+        if sizes[0] != sizes[1]:
             self.replay_buffer = own
             raise StateMismatchError(
                 f"the replay has (train_length, burn_in + train_length, streams, floats of a memory) = {sizes[0]} and "
-                f"the model {sizes[1]}; their step clocks are {apart} of {period} steps apart (0 is needed): build the "
-                "model with the same lengths and core, and save both at the same step"
+                f"the model {sizes[1]}: build the model with the same lengths, core and number of streams"
             )
+        self._align()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "memory", "_stored", "_fine"]
+        return [*super()._excluded_save_params(), "memory", "_stored", "_fine", "_owed", "_watches"]
 
 
 class _Later:

@@ -91,6 +91,7 @@ class SequenceReplay(ReplayBuffer):
         self.paid = np.zeros(rows, np.float32)
         self.over, self.begins, self.sound = (np.zeros(rows, np.bool_) for _ in range(3))
         self.memories = torch.zeros(capacity // stride, n_envs, memory_size)
+        self.kept = np.ones(capacity // stride, np.bool_)  # which of them lived
 
     def start(self, clock: int) -> None:
         """Sets the step clock of the first row, before anything is added."""
@@ -121,7 +122,22 @@ class SequenceReplay(ReplayBuffer):
         self.taken[row], self.paid[row], self.over[row] = actions.reshape(self.taken[row].shape), rewards, terminated
         self.begins[row], self.sound[row] = is_first, is_valid
         if memory is not None:
-            self.memories[row // self.stride] = memory.cpu()
+            self.memories[row // self.stride], self.kept[row // self.stride] = memory.cpu(), True
+        self._advance()
+
+    def skip(self, steps: int) -> None:
+        """Lets the step clock go on over steps that are not known: nothing is learnt from them, no window begins there.
+
+        What comes behind them follows from nothing before.
+        """
+        for _ in range(steps):
+            row = self.clock % self.buffer_size
+            if self.wants_memory:
+                self.kept[row // self.stride] = False
+            self.begins[row], self.sound[row], self.over[row], self.paid[row] = True, False, False, 0.0
+            self._advance()
+
+    def _advance(self) -> None:
         self.clock += 1
         self.pos, self.full = self.clock % self.buffer_size, self.full or self.clock - self.begun >= self.buffer_size
 
@@ -133,10 +149,11 @@ class SequenceReplay(ReplayBuffer):
 
     def windows(self, count: int, env: VecNormalize | None = None) -> SequenceBatch | None:
         """Draws windows uniformly; None while there is none."""
-        starts = self.starts()
-        if not starts:
+        starts = np.asarray(self.starts(), np.int64)
+        starts = starts[self.kept[starts % self.buffer_size // self.stride]]
+        if not len(starts):
             return None
-        begin = np.asarray(starts)[np.random.randint(len(starts), size=count)]
+        begin = starts[np.random.randint(len(starts), size=count)]
         stream = np.random.randint(self.n_envs, size=count)
         rows = (begin + np.arange(self.window + 1)[:, None]) % self.buffer_size  # [W + 1, m]
         picked = (torch.from_numpy(rows), torch.from_numpy(np.broadcast_to(stream, rows.shape).copy()))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nl_agents.sb3 import quick_act
 from nl_agents.sb3.heads_lanes import Choice, Head, layers_of, run_heads
+from nl_agents.sb3.hooks import has_gradient_hooks
 from nl_agents.sb3.lstm_lanes import Run, fits
 from nl_agents.sb3.policies import MemoryActorCritic
 from nl_agents.sb3.quick_act import HeadViews
@@ -31,7 +32,9 @@ def admits(policy: MemoryActorCritic) -> bool:
         return False
     if type(policy).evaluate_sequence is not MemoryActorCritic.evaluate_sequence:
         return False
-    trained = all(part.requires_grad and not part._backward_hooks for part in policy.parameters())
+    if any(policy.extractor_hooks) or has_gradient_hooks(policy):
+        return False
+    trained = all(part.requires_grad for part in policy.parameters())
     return trained and quick_act.serves_heads(policy, policy.lstm_actor.weight_hh_l0)
 
 

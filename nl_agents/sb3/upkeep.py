@@ -8,6 +8,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
+from torch.optim import Optimizer
 
 from nl_agents.errors import ConfigError
 from nl_agents.upkeep import UnitLayer, Upkeep, attach, chain
@@ -24,22 +25,42 @@ class UpkeepCallback(BaseCallback):
 
         PPO("MlpPolicy", env).learn(100_000, callback=UpkeepCallback(parts))
 
+    An algorithm whose parts have an optimizer each, as SAC and TD3, takes a callback a part::
+
+        UpkeepCallback(parts, optimizer=lambda model: model.critic.optimizer)
+
     SB3 saves no upkeep: what continual backprop knows of its units begins anew with every ``learn`` of a loaded model.
 
     Args:
         make_parts: from the model, when learning begins for the first time.
+        optimizer: whose steps the upkeep goes with; None: ``model.policy.optimizer``.
+
+    Raises:
+        ConfigError: when learning begins, of a policy without that optimizer.
     """
 
-    def __init__(self, make_parts: Callable[[BaseAlgorithm], Sequence[Upkeep]], verbose: int = 0) -> None:
+    def __init__(
+        self,
+        make_parts: Callable[[BaseAlgorithm], Sequence[Upkeep]],
+        verbose: int = 0,
+        optimizer: Callable[[Any], Optimizer] | None = None,
+    ) -> None:
         super().__init__(verbose)
-        self.make_parts = make_parts
+        self.make_parts, self.optimizer = make_parts, optimizer
         self.parts: list[Upkeep] | None = None
         self._detach: Callable[[], None] | None = None
 
     def _on_training_start(self) -> None:
+        self._on_training_end()  # of a call of learn that an error or an interrupt ended
+        policy: Any = self.model.policy
+        if self.optimizer is None and not hasattr(policy, "optimizer"):
+            raise ConfigError(
+                f"{type(policy).__name__} has no optimizer of its own, its parts have: say whose steps the upkeep goes "
+                "with, UpkeepCallback(parts, optimizer=lambda model: model.critic.optimizer)"
+            )
         if self.parts is None:
             self.parts = list(self.make_parts(self.model))
-        self._detach = attach(self.model.policy.optimizer, self.parts)
+        self._detach = attach(policy.optimizer if self.optimizer is None else self.optimizer(self.model), self.parts)
 
     def _on_step(self) -> bool:
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +11,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from nl_agents.errors import SpaceNotSupportedError
-from nl_agents.memory import MemoryCore, make_core
+from nl_agents.sb3.cells import CoreMaker, make_core
 from nl_agents.sb3.history import FLAGS
 
 
@@ -38,7 +37,7 @@ class HopeWindowExtractor(BaseFeaturesExtractor):
         self,
         observation_space: gym.Space[Any],
         features_dim: int = 128,
-        core: str | Callable[..., MemoryCore] = "hope",
+        core: str | CoreMaker = "hope",
         core_kwargs: dict[str, Any] | None = None,
     ) -> None:
         shape = observation_space.shape
@@ -49,9 +48,7 @@ class HopeWindowExtractor(BaseFeaturesExtractor):
             )
         super().__init__(observation_space, features_dim)
         self.embed = nn.Linear(shape[1] - 1, features_dim)  # all but is_valid
-        sizes = {"input_size": features_dim, "width": features_dim}
-        options = core_kwargs or {}
-        self.core = make_core(core, **sizes, **options) if isinstance(core, str) else core(**sizes, **options)
+        self.core = make_core(core, features_dim, features_dim, core_kwargs or {})
 
     def forward(self, observations: Tensor) -> Tensor:
         """Windows [N, K, F] -> features [N, features_dim]."""

@@ -18,9 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nl_agents.errors import UnknownNameError
+
 SETTINGS = Path(__file__).parent / "hyperparams"
 COMMANDS = {"train": "rl_zoo3.train", "enjoy": "rl_zoo3.enjoy"}
 """Where the commands live that do without rl_zoo3's optional packages; its own command line imports all at once."""
+PLOTS = ("plot_train", "plot_from_file", "all_plots")
+"""Its other commands, by its own command line."""
 ALGORITHMS = {
     "hope_ppo": "FastRecurrentPPO",
     "fast_ppo_lstm": "FastRecurrentPPO",
@@ -28,6 +32,8 @@ ALGORITHMS = {
     "recurrent_sac": "RecurrentSAC",
 }
 """Name on the command line -> class in ``nl_agents.sb3``; each has settings of its own."""
+RANGES = {"hope_ppo": "ppo_lstm", "fast_ppo_lstm": "ppo_lstm", "recurrent_dqn": "dqn", "recurrent_sac": "sac"}
+"""Whose ranges ``--optimize`` searches: rl_zoo3's for the algorithm that takes the same options."""
 
 
 def register() -> dict[str, Any]:
@@ -44,6 +50,9 @@ def register() -> dict[str, Any]:
     ours = importlib.import_module("nl_agents.sb3")
     table: dict[str, Any] = importlib.import_module("rl_zoo3").ALGOS
     table.update({name: getattr(ours, kind) for name, kind in ALGORITHMS.items()})
+    search = importlib.import_module("rl_zoo3.hyperparams_opt")
+    for ranges in (search.HYPERPARAMS_SAMPLER, search.HYPERPARAMS_CONVERTER):
+        ranges.update({name: ranges[like] for name, like in RANGES.items()})
     return table
 
 
@@ -62,21 +71,27 @@ def with_settings(words: Sequence[str]) -> list[str]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Hands a command on to rl_zoo3; returns 2 where that is not installed, or no command is given."""
+    """Hands a command on to rl_zoo3; returns 2 where a package is missing, or no command that it knows is given."""
     words = sys.argv[1:] if words is None else words
+    command, known = next(iter(words), ""), [*COMMANDS, *PLOTS]
+    if command in ("-h", "--help"):
+        print(f"{__doc__}\nCommands: {', '.join(known)}; 'train --help' lists the options of one.")
+        return 0
+    if command not in known:
+        print(UnknownNameError("command", command, known) if command else __doc__, file=sys.stderr)
+        return 2
     try:
         register()
-    except ModuleNotFoundError as missing:
-        print(missing, file=sys.stderr)
-        return 2
-    if not words:
-        print(__doc__, file=sys.stderr)
-        return 2
-    command, words = words[0], with_settings(words)
-    direct = command in COMMANDS
-    before, sys.argv = sys.argv, ["nl_agents.sb3.zoo", *words[1 if direct else 0 :]]
-    try:
         module = importlib.import_module(COMMANDS.get(command, "rl_zoo3.cli"))
+    except ModuleNotFoundError as missing:
+        if command in PLOTS and missing.name != "rl_zoo3":
+            print(f"{command} needs rl_zoo3's plots: pip install 'rl_zoo3[plots]' ({missing})", file=sys.stderr)
+        else:
+            print(missing, file=sys.stderr)
+        return 2
+    direct = command in COMMANDS
+    before, sys.argv = sys.argv, ["nl_agents.sb3.zoo", *with_settings(words)[1 if direct else 0 :]]
+    try:
         getattr(module, command if direct else "main")()
     finally:
         sys.argv = before

@@ -26,7 +26,7 @@ class Toy(gym.Env[Any, Any]):
 
     Args:
         space: action space.
-        kind: "box", "dict" or "image" observations.
+        kind: "box", "dict", "image", "multi" (MultiDiscrete) or "multi-dict" observations.
         length: env steps of an episode.
         truncates: whether episodes are cut instead of ended.
         bad: (episode step, what) at which "obs" or "reward" is nan.
@@ -45,6 +45,8 @@ class Toy(gym.Env[Any, Any]):
         box = spaces.Box(-10, 10, (3,), np.float32)
         image = spaces.Box(0, 255, (36, 36, 1), np.uint8)
         kinds: dict[str, gym.Space[Any]] = {"box": box, "image": image, "dict": spaces.Dict({"a": box, "b": image})}
+        kinds["multi"] = spaces.MultiDiscrete([3, 4])
+        kinds["multi-dict"] = spaces.Dict({"a": box, "multi": kinds["multi"]})
         self.observation_space = kinds[kind]
 
     def _seen(self) -> Any:
@@ -54,7 +56,9 @@ class Toy(gym.Env[Any, Any]):
         if self.bad == (self.clock, "obs"):
             seen[0] = np.nan
         image = self.np_random.integers(0, 255, (36, 36, 1), dtype=np.uint8)
-        return {"box": seen, "image": image, "dict": {"a": seen, "b": image}}[self.kind]
+        multi = np.array([self.cue, self.clock % 4], np.int64)
+        dicts = {"dict": {"a": seen, "b": image}, "multi-dict": {"a": seen, "multi": multi}}
+        return {"box": seen, "image": image, "multi": multi, **dicts}[self.kind]
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)

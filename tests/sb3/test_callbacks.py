@@ -7,20 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from nl_agents import envs
-from nl_agents.errors import CheckpointError, StateMismatchError
+from nl_agents.errors import CheckpointError, ConfigError, StateMismatchError
 from nl_agents.sb3 import (
     FastRecurrentPPO,
     LevelMonitorCallback,
     LifelongEvalCallback,
     MemoryCallback,
+    RecurrentDQN,
+    RecurrentSAC,
     TaskSwitchCallback,
     evaluate_policy_lifelong,
     live_memory,
@@ -28,25 +31,28 @@ from nl_agents.sb3 import (
     save_memory,
 )
 from nl_agents.tasks import Cyclic
-from tests.sb3.small import POLICY_KWARGS, Toy
+from tests.sb3.small import CRITICS, POLICY_KWARGS, Toy
+from tests.sb3.small_sac import BOX
+from tests.sb3.small_sac import SHORT as OFF_POLICY
 
 SHORT: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "device": "cpu", "seed": 0}
 ALGORITHMS = [RecurrentPPO, FastRecurrentPPO]
 
 
-def never(algorithm: Any = RecurrentPPO, num_envs: int = 2) -> Any:
-    kwargs = {"core": "gru", "core_kwargs": {"scope": "never"}, "lstm_hidden_size": 8}
+def never(algorithm: Any = RecurrentPPO, num_envs: int = 2, critic: str = "own") -> Any:
+    kwargs = {"core": "gru", "core_kwargs": {"scope": "never"}, "lstm_hidden_size": 8, **CRITICS[critic]}
     return algorithm("HopePolicy", make_vec_env(Toy, num_envs), **SHORT, policy_kwargs=kwargs)
 
 
+@pytest.mark.parametrize("critic", CRITICS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_memory_survives_the_process(algorithm: Any, tmp_path: Path) -> None:
+def test_memory_survives_the_process(algorithm: Any, critic: str, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "memory.safetensors"
-    first = never(algorithm).learn(32, callback=MemoryCallback(path, save_every=10))
+    first = never(algorithm, critic=critic).learn(32, callback=MemoryCallback(path, save_every=10))
     lived = live_memory(first)
     assert lived is not None and np.abs(lived[0]).max() > 0
 
-    second, seen = never(algorithm), []
+    second, seen = never(algorithm, critic=critic), []
     callback = MemoryCallback(path)
     callback._on_rollout_start = lambda: seen.append(live_memory(second))  # type: ignore[method-assign]
     second.learn(32, callback=callback)
@@ -55,6 +61,46 @@ def test_memory_survives_the_process(algorithm: Any, tmp_path: Path) -> None:
     load_memory(second, save_memory(first, tmp_path / "again.safetensors"))
     np.testing.assert_array_equal(live_memory(second), lived)
     assert list(tmp_path.glob("*.partial")) == []
+
+
+def off_policy(algorithm: Any, core: str = "hope", num_envs: int = 2) -> Any:
+    space = {"space": BOX} if algorithm is RecurrentSAC else {}
+    env = make_vec_env(Toy, num_envs, seed=0, env_kwargs=space)
+    return algorithm("HopePolicy", env, **OFF_POLICY, policy_kwargs={**POLICY_KWARGS[core]})
+
+
+@pytest.mark.parametrize("algorithm", [RecurrentDQN, RecurrentSAC])
+def test_the_memory_of_off_policy_algorithms_survives_too(algorithm: Any, tmp_path: Path) -> None:
+    path = tmp_path / "memory.safetensors"
+    first = off_policy(algorithm).learn(40, callback=MemoryCallback(path, save_every=3))
+    second, seen = off_policy(algorithm), []
+    callback = MemoryCallback(path)
+    callback._on_rollout_start = lambda: seen.append((second.packed(), second.clock))  # type: ignore[method-assign]
+    second.learn(40, callback=callback)
+    assert seen[0][1] == first.clock == 20 and torch.equal(seen[0][0], first.packed())
+    assert second.clock == second.replay_buffer.clock == 40
+    load_memory(second, path)
+    assert second.clock == second.replay_buffer.clock == 40, "what it wrote last"
+    load_memory(second, save_memory(first, tmp_path / "first.safetensors"))
+    assert second.clock == 20 and second.replay_buffer.clock == 44 and torch.equal(second.packed(), first.packed())
+
+
+@pytest.mark.parametrize("algorithm", [RecurrentDQN, RecurrentSAC])
+def test_levels_of_off_policy_algorithms_reach_the_log(algorithm: Any) -> None:
+    model, callback = off_policy(algorithm, "gru"), LevelMonitorCallback()
+    model.learn(40, callback=callback)
+    norms = callback.level_norms()
+    assert set(norms) == ({"actor.gru", "critic.gru"} if algorithm is RecurrentSAC else {"q_net.gru"})
+    name, (_, state) = next(iter(model.policy.living(model.memory).items()))
+    assert norms[f"{name}.gru"] == pytest.approx(float(torch.cat(state, dim=1).norm(dim=1).mean()), rel=1e-5)
+    assert model.logger.name_to_value[f"memory/{name}.gru/norm"] > 0
+
+
+def test_a_model_without_memory_is_told_before_it_learns(tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", Toy(), n_steps=8, batch_size=8, device="cpu")
+    with pytest.raises(StateMismatchError, match=r"PPO keeps no memory between steps; RecurrentPPO, .*RecurrentSAC do"):
+        model.learn(8, callback=MemoryCallback(tmp_path / "memory.safetensors"))
+    assert model.num_timesteps == 0
 
 
 def test_memory_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
@@ -68,8 +114,12 @@ def test_memory_files_that_do_not_fit_are_told(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"nothing of ours")
     with pytest.raises(CheckpointError, match="no memory can be read"):
         load_memory(never(), tmp_path / "bad.safetensors")
-    with pytest.raises(ValueError, match="save_every must be None or >= 1"):
+    with pytest.raises(ValueError, match="save_every must be None or an integer >= 1"):
         MemoryCallback(path, save_every=0)
+    with pytest.raises(ValueError, match=r"eval_every must be an integer >= 1 \(vector steps\), got 0"):
+        LifelongEvalCallback(Toy(), eval_every=0)
+    with pytest.raises(ConfigError, match=r"the environment has none: learn in envs\.to_sb3"):
+        never().learn(16, callback=TaskSwitchCallback())
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -102,7 +152,7 @@ def test_evaluation_begins_with_the_memory_it_is_given(algorithm: Any) -> None:
         evaluate_policy_lifelong(PPO("MlpPolicy", Toy(), device="cpu"), make_vec_env(Toy, 1))
     with pytest.raises(StateMismatchError, match="must be 'live', 'newborn'"):
         evaluate_policy_lifelong(model, make_vec_env(Toy, 1), memory="liev")
-    with pytest.raises(ValueError, match="n_eval_episodes must be >= 1"):
+    with pytest.raises(ValueError, match="n_eval_episodes must be an integer >= 1"):
         evaluate_policy_lifelong(model, make_vec_env(Toy, 1), 0)
 
 
@@ -123,6 +173,24 @@ def test_levels_switches_and_evaluation_reach_the_log(algorithm: Any, policy: st
     assert {f"memory/{level}/norm", f"memory/{level.replace('actor', 'critic')}/norm", "task/index"} <= set(head)
     assert switches.switches == sequence.task_log and len(switches.switches) == 4
     assert len(evaluation.returns) == 3 and "eval/lifelong_return_mean" in head
+
+
+def test_a_single_environment_is_evaluated_too() -> None:
+    model = never(num_envs=1)
+    assert evaluate_policy_lifelong(model, Toy(), 2).lengths == [7, 7]
+    evaluation = LifelongEvalCallback(Toy(), eval_every=10, n_eval_episodes=1)
+    model.learn(16, callback=evaluation)
+    assert len(evaluation.returns) == 1
+
+
+def test_evaluation_sees_what_is_normalised_as_the_model_does() -> None:
+    model = FastRecurrentPPO(
+        "HopePolicy", VecNormalize(make_vec_env(Toy, 2)), **SHORT, policy_kwargs=POLICY_KWARGS["gru"]
+    )
+    own = VecNormalize(make_vec_env(Toy, 1), training=False)
+    model.learn(32, callback=LifelongEvalCallback(own, eval_every=16, n_eval_episodes=1))
+    np.testing.assert_array_equal(own.obs_rms.mean, model.env.obs_rms.mean)
+    assert own.ret_rms.count == model.env.ret_rms.count > 16
 
 
 def test_level_norms_are_those_of_the_memory() -> None:

@@ -144,6 +144,27 @@ def test_every_row_trains_once_an_epoch_and_padding_never() -> None:
     assert not buffer.trains[10:].any() and not buffer.is_valid[10:].any()
 
 
+@pytest.mark.parametrize(
+    ("n_steps", "num_envs", "batch_size", "chunk", "expected"),
+    [
+        (128, 16, 128, None, 16),
+        (128, 16, 96, None, 32),
+        (128, 16, 96, 32, 22),
+        (65, 16, 128, None, 16),
+        (65, 16, 128, 33, 11),
+    ],
+)
+def test_an_epoch_takes_as_many_steps_as_the_docs_say(
+    n_steps: int, num_envs: int, batch_size: int, chunk: int | None, expected: int
+) -> None:
+    options: dict[str, Any] = {"n_steps": n_steps, "batch_size": batch_size, "chunk_steps": chunk, "device": "cpu"}
+    model = FastRecurrentPPO("MlpLstmPolicy", make_vec_env(Toy, num_envs), **options)
+    length = model.rollout_buffer.chunk_steps
+    assert -(-(-(-n_steps // length) * num_envs) // max(1, batch_size // length)) == expected
+    model.rollout_buffer.finish(0.9, 0.9)
+    assert sum(1 for _ in model.rollout_buffer.batches(batch_size)) == expected
+
+
 @pytest.mark.parametrize("core", ["hope", "gru"])
 def test_the_stored_memory_is_that_of_the_acting_policy(core: str) -> None:
     env = make_vec_env(Toy, 2)
@@ -187,6 +208,24 @@ def test_a_saved_life_goes_on_to_the_last_bit(core: str, optimizer: Any, tmp_pat
     loaded.learn(64, reset_num_timesteps=False)
     assert loaded.num_timesteps == 128 and same(weights(loaded), weights(whole))
     assert same([loaded.collector.packed()], [whole.collector.packed()])
+
+
+def test_a_seed_that_is_given_after_loading_is_taken(tmp_path: Path) -> None:
+    env = make_vec_env(Toy, 2, seed=4)
+    FastRecurrentPPO("HopePolicy", env, **SHORT, policy_kwargs=POLICY_KWARGS["gru"]).learn(32).save(tmp_path / "model")
+
+    def goes_on(given: int | None, later: int | None) -> list[Tensor]:
+        options = {} if given is None else {"seed": given}
+        env.seed(9)
+        model = FastRecurrentPPO.load(tmp_path / "model", env=env, device="cpu", **options)
+        if later is not None:
+            model.set_random_seed(later)
+        env.seed(9)
+        return weights(model.learn(32, reset_num_timesteps=False))
+
+    saved, given, later = goes_on(None, None), goes_on(5, None), goes_on(None, 5)
+    assert same(saved, goes_on(None, None)) and same(given, goes_on(5, None)) and same(later, goes_on(None, 5))
+    assert not same(saved, given) and not same(saved, later) and not same(given, goes_on(6, None))
 
 
 def test_two_calls_of_learn_equal_one() -> None:
@@ -314,21 +353,40 @@ def test_wrong_uses_are_told() -> None:
         FastRecurrentPPO(RecurrentActorCriticPolicy, Toy())
     with pytest.raises(ConfigError, match="chunk_steps must be None or an integer >= 1"):
         FastRecurrentPPO("HopePolicy", Toy(), chunk_steps=0)
+    for wrong in (2.5, "4"):
+        with pytest.raises(ConfigError, match=rf"chunk_steps must be None or an integer >= 1 .*, got '?{wrong}"):
+            FastRecurrentPPO("HopePolicy", Toy(), chunk_steps=wrong)  # type: ignore[arg-type]
+    for option in ("n_steps", "batch_size"):
+        with pytest.raises(ConfigError, match=rf"{option} must be .*an integer >= 1 .*, got 0"):
+            FastRecurrentPPO("HopePolicy", Toy(), **{option: 0})
+    with pytest.warns(UserWarning, match="chunk_steps=128 is lowered to 64, as a chunk lies in a rollout of n_"):
+        model = FastRecurrentPPO("MlpLstmPolicy", Toy(), n_steps=256, batch_size=64, chunk_steps=128)
+    assert model.rollout_buffer.chunk_steps == 64
     with pytest.raises(ConfigError, match="clip_range_vf must be > 0, got -1"):
         FastRecurrentPPO("MlpLstmPolicy", Toy(), clip_range_vf=-1)
 
 
+def test_a_model_goes_from_one_algorithm_to_the_other(tmp_path: Path) -> None:
+    """Weights and optimizer; the live memory only where who loads knows it."""
+    for one, other in ((FastRecurrentPPO, RecurrentPPO), (RecurrentPPO, FastRecurrentPPO)):
+        model = one("HopePolicy", make_vec_env(Toy, 2), **SHORT, policy_kwargs=POLICY_KWARGS["gru"]).learn(32)
+        model.save(tmp_path / "model")
+        loaded = other.load(tmp_path / "model", env=make_vec_env(Toy, 2), device="cpu")
+        assert same(weights(model), weights(loaded))
+        assert finite(loaded.learn(32, reset_num_timesteps=False))
+
+
 def test_generators_of_cuda_go_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nl_agents.sb3 import fast_recurrent_ppo
+    from nl_agents.sb3.random_state import random_state, set_random_state
 
     held, set_to = [torch.arange(8, dtype=torch.uint8), torch.ones(8, dtype=torch.uint8)], []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: held)
     monkeypatch.setattr(torch.cuda, "set_rng_state_all", set_to.extend)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    state = fast_recurrent_ppo._random_state()
-    fast_recurrent_ppo._set_random_state(state)
+    state = random_state()
+    set_random_state(state)
     assert all(torch.equal(one, other) for one, other in zip(held, set_to, strict=True))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    fast_recurrent_ppo._set_random_state(state)
+    set_random_state(state)
     assert len(set_to) == 2, "a machine without those devices has nothing to set"

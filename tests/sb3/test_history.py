@@ -80,6 +80,15 @@ def test_streams_are_shown_as_single_environments_are(across: bool) -> None:
             assert (expected[-2] == before[-1]).all() == across
 
 
+def test_bytes_are_shown_alike_alone_and_in_a_dict() -> None:
+    alone, within = (HistoryWrapper(Toy(kind=kind), 2) for kind in ("image", "dict"))
+    image, _ = alone.reset(seed=0)
+    both, _ = within.reset(seed=0)
+    size = 36 * 36
+    np.testing.assert_array_equal(both[-1, 3 : 3 + size], image[-1, :size])
+    assert 0.9 < image[-1, :size].max() <= 1 and both[-1, 1] == within.unwrapped.cue
+
+
 def test_our_sequences_have_windows() -> None:
     env = history_env(envs.to_sb3(envs.make_sequence("cartpole-flip", num_envs=2, seed=0)), 4, across_episodes=True)
     PPO("MlpPolicy", env, n_steps=16, batch_size=16, n_epochs=1, device="cpu", policy_kwargs={**KWARGS}).learn(32)
@@ -107,8 +116,9 @@ def test_deep_optimizer_for_feed_forward_algorithms() -> None:
 def test_wrong_uses_are_told() -> None:
     with pytest.raises(SpaceNotSupportedError, match=r"expects the Box \[K, F\] of history_env.*wrap"):
         PPO("MlpPolicy", Toy(), device="cpu", policy_kwargs={**KWARGS})
-    with pytest.raises(ValueError, match="steps must be an integer >= 1"):
-        history_env("CartPole-v1", 0)
+    for wrong in (0, 2.5):
+        with pytest.raises(ValueError, match="steps must be an integer >= 1"):
+            history_env("CartPole-v1", wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"observation space .* cannot be flattened"):
         env = Toy()
         env.observation_space = spaces.Sequence(spaces.Discrete(2))  # type: ignore[assignment]

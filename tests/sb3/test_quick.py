@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.env_util import make_vec_env
@@ -111,12 +110,57 @@ def test_the_losses_and_their_gradients_are_torchs(some: bool, clip_range_vf: fl
         torch.testing.assert_close(quick_grad, grad, rtol=1e-10, atol=1e-14)
 
 
-def test_a_hook_on_a_head_is_heard() -> None:
-    model, heard = made(), []
-    model.policy.value_net.register_forward_hook(lambda module, given, value: heard.append(np.shape(value)))
-    obs, first = torch.randn(3, 3, dtype=torch.float64), torch.ones(1, 3, dtype=torch.bool)
-    model.policy.act_step(obs, model.policy.initial_memory(3), SequenceFlags(first))
-    assert heard == [(3, 1)]
+PLACES = {
+    "action_net": lambda policy: policy.action_net,
+    "policy_net": lambda policy: policy.mlp_extractor.policy_net[0],
+    "value_net": lambda policy: policy.value_net,
+    "lstm_actor": lambda policy: policy.lstm_actor,
+    "lstm_critic": lambda policy: policy.lstm_critic,
+    "features": lambda policy: policy.features_extractor,
+}
+
+
+def plain() -> FastRecurrentPPO:
+    env = make_vec_env(Toy, 3, seed=0)
+    kwargs = {"lstm_hidden_size": 8}
+    return FastRecurrentPPO("MlpLstmPolicy", env, n_steps=8, batch_size=24, seed=0, device="cpu", policy_kwargs=kwargs)
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # torch says so of inputs without gradient
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"])
+def test_a_hook_is_heard_while_acting_and_learning(place: str, kind: str) -> None:
+    model, heard = plain(), {"acting": 0, "learning": 0}
+    train, phase = model.train, ["acting"]
+
+    def listen(*told: Any) -> None:
+        heard[phase[0]] += 1
+
+    def learn() -> None:
+        phase[0] = "learning"
+        train()
+
+    part = PLACES[place](model.policy)
+    getattr(part, f"register_{kind}")(listen)
+    model.train = learn  # type: ignore[method-assign]
+    model.learn(24)
+    if kind.startswith("forward"):
+        assert heard["acting"] > 7
+    if kind.startswith("forward") or place != "features":  # no gradient reaches what is seen
+        assert heard["learning"] > 0
+    expected = plain().learn(24).policy.state_dict()
+    for name, value in model.policy.state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["hook", "post_accumulate_grad_hook"])
+@pytest.mark.parametrize("place", list(PLACES)[:-1])
+def test_a_hook_on_a_parameter_is_heard(place: str, kind: str) -> None:
+    model, heard = plain(), []
+    weight = next(PLACES[place](model.policy).parameters())
+    getattr(weight, f"register_{kind}")(lambda told: heard.append(told.shape))
+    model.learn(24)
+    assert len(heard) == model.n_epochs, "one minibatch each"
 
 
 @pytest.mark.parametrize("module", ["cells", "policies", "fast_recurrent_ppo"])

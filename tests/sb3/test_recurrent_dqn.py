@@ -12,9 +12,10 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.dqn.policies import DQNPolicy
 
 from nl_agents.errors import ConfigError
-from nl_agents.sb3 import RecurrentDQN
+from nl_agents.sb3 import HopePolicy, RecurrentDQN
 from nl_agents.sb3.sequence_replay import SequenceReplay
 from tests.sb3.small import POLICY_KWARGS, Toy
 
@@ -127,7 +128,8 @@ def test_saved_models_go_on(tmp_path: Path) -> None:
     assert later.clock == model.clock == later.replay_buffer.clock and later.train_length == 8
     later.learn(100, reset_num_timesteps=False)
     assert finite(later) and later.num_timesteps >= 303
-    newborn = RecurrentDQN.load(tmp_path / "model", env=make_vec_env(Toy, 3))
+    with pytest.warns(UserWarning, match="saved with 2 streams and the environment has 3: every memory is newborn"):
+        newborn = RecurrentDQN.load(tmp_path / "model", env=make_vec_env(Toy, 3))
     assert newborn.clock == 0 and not newborn.policy.q_net.cell.pack(newborn.memory).any()
     obs = model.env.reset()
     policy = type(model.policy).load(tmp_path / "policy") if model.policy.save(tmp_path / "policy") else None
@@ -141,6 +143,11 @@ def test_images_dicts_one_stream_and_normalised_observations(policy: str) -> Non
     if kind == "box":
         env = VecNormalize(env)
     assert finite(model_of(policy=policy, env=env).learn(120))
+
+
+@pytest.mark.parametrize(("policy", "kind"), [("HopePolicy", "multi"), ("HopeMultiInputPolicy", "multi-dict")])
+def test_multidiscrete_observations(policy: str, kind: str) -> None:
+    assert finite(model_of(policy=policy, env=make_vec_env(Toy, 2, env_kwargs={"kind": kind})).learn(60))
 
 
 @pytest.mark.parametrize("what", ["obs", "reward"])
@@ -162,6 +169,10 @@ def test_wrong_uses_are_told() -> None:
         model_of(n_steps=3)
     with pytest.raises(ConfigError, match="need at least 76"):
         model_of(buffer_size=70)
-    with pytest.raises(ConfigError, match="burn_in >= 0"):
-        model_of(burn_in=-1)
+    for option, wrong in (("burn_in", -1), ("burn_in", 1.5), ("train_length", 2.5), ("batch_size", 0)):
+        with pytest.raises(ConfigError, match=f"{option} must be .*an integer >= [01] .*, got {wrong}"):
+            model_of(**{option: wrong})
+    for policy in (HopePolicy, DQNPolicy):
+        with pytest.raises(ConfigError, match=rf"cannot run a {policy.__name__}: use one of HopePolicy, .*QPolicy"):
+            RecurrentDQN(policy, Toy())
     assert model_of(train_length=None).train_length == 16

@@ -18,9 +18,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
 import nl_agents.sb3
-from nl_agents.errors import ConfigError, UnknownNameError
+from nl_agents.errors import ConfigError, SpaceNotSupportedError, StateMismatchError, UnknownNameError
 from nl_agents.memory import CORES, make_core
 from nl_agents.optim import DeepMomentum
+from nl_agents.sb3 import RecurrentDQN
 from nl_agents.sb3.policies import FastLstmPolicy, HopePolicy
 from tests.sb3.small import CRITICS, POLICY_KWARGS, SMALL_HOPE, Toy
 
@@ -152,8 +153,37 @@ def test_wrong_options_are_told() -> None:
         RecurrentPPO("HopePolicy", Toy(), policy_kwargs={"n_lstm_layers": 2, "lstm_kwargs": {}})
     with pytest.raises(UnknownNameError, match="did you mean 'gru'"):
         RecurrentPPO("HopePolicy", Toy(), policy_kwargs={"core": "gruu"})
+    with pytest.raises(ConfigError, match=r"core must be a name .* or a callable core\(input_size=, width=\), got 3"):
+        RecurrentPPO("HopePolicy", Toy(), policy_kwargs={"core": 3})
     with pytest.raises(AttributeError, match="it has FastLstmCnnPolicy"):
         _ = nl_agents.sb3.HopPolicy
+
+
+def test_a_policy_that_cannot_see_a_space_names_the_one_that_can() -> None:
+    with pytest.raises(SpaceNotSupportedError, match=r"HopePolicy cannot see the Dict .* 'HopeMultiInputPolicy'"):
+        RecurrentPPO("HopePolicy", Toy(kind="dict"))
+    with pytest.raises(SpaceNotSupportedError, match=r"HopeCnnPolicy cannot see the Dict .*'HopeMultiInputPolicy'"):
+        RecurrentPPO("HopeCnnPolicy", Toy(kind="dict"))
+    with pytest.raises(SpaceNotSupportedError, match=r"expects a Dict and .* take 'HopePolicy' for vectors"):
+        RecurrentPPO("HopeMultiInputPolicy", Toy())
+    with pytest.raises(SpaceNotSupportedError, match=r"FastLstmPolicy cannot see the Dict .*'FastLstmMulti"):
+        RecurrentPPO("FastLstmPolicy", Toy(kind="dict"))
+    with pytest.raises(SpaceNotSupportedError, match=r"RecurrentQPolicy cannot see the Dict .*'HopeMultiInputPolicy'"):
+        RecurrentDQN("HopePolicy", Toy(kind="dict"))
+    with pytest.raises(SpaceNotSupportedError, match=r"expects a Dict and .* take 'HopePolicy' for vectors"):
+        RecurrentDQN("HopeMultiInputPolicy", Toy())
+
+
+def test_predict_is_told_of_as_many_streams_as_it_remembers() -> None:
+    small: dict[str, Any] = {"policy_kwargs": POLICY_KWARGS["gru"], "device": "cpu"}
+    for model in (
+        RecurrentPPO("HopePolicy", Toy(), **SHORT, policy_kwargs=POLICY_KWARGS["gru"]),
+        RecurrentDQN("HopePolicy", Toy(), **small),
+    ):
+        _, state = model.predict(np.zeros((3, 3), np.float32))
+        for shown in (np.zeros(3, np.float32), np.zeros((1, 3), np.float32), np.zeros((6, 3), np.float32)):
+            with pytest.raises(StateMismatchError, match=r"given \d observations and a state of 3 streams: give"):
+                model.predict(shown, state)
 
 
 def test_without_contrib_the_names_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import DQN, PPO, SAC
 
 from nl_agents.errors import ConfigError
 from nl_agents.optim import ElementAdamW, TracAdamW
 from nl_agents.sb3.upkeep import UpkeepCallback, policy_units
-from nl_agents.upkeep import ContinualBackprop, InitialPull, ReDo, ShrinkPerturb, attach
+from nl_agents.upkeep import ContinualBackprop, InitialPull, ReDo, ShrinkPerturb, Upkeep, attach
 
 SMALL: dict[str, Any] = {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "device": "cpu", "seed": 0}
 
@@ -59,6 +59,38 @@ def test_the_hook_adds_the_penaltys_gradient() -> None:
     before = float(weight.detach())
     optimizer.step()
     assert float(weight.detach()) == before
+
+
+def test_an_interrupted_call_of_learn_leaves_no_second_hook() -> None:
+    model = PPO("MlpPolicy", "CartPole-v1", **SMALL)
+    callback = UpkeepCallback(lambda model: [InitialPull(model.policy.parameters(), 1e-3)])
+    train, model.train = model.train, lambda: 1 / 0  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        model.learn(64, callback=callback)
+    seen: list[int] = []
+    model.train = lambda: (seen.append(len(model.policy.optimizer._optimizer_step_pre_hooks)), train())
+    model.learn(64, callback=callback)
+    assert seen == [1] and not model.policy.optimizer._optimizer_step_pre_hooks
+
+
+def test_an_algorithm_of_several_optimizers_takes_upkeep_for_each() -> None:
+    model = SAC("MlpPolicy", "Pendulum-v1", learning_starts=10, batch_size=8, buffer_size=100, device="cpu", seed=0)
+    counted: dict[str, int] = {"actor": 0, "critic": 0}
+
+    class Counts(Upkeep):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def after_step(self) -> None:
+            counted[self.name] += 1
+
+    def of(name: str) -> UpkeepCallback:
+        return UpkeepCallback(lambda model: [Counts(name)], optimizer=lambda model: getattr(model, name).optimizer)
+
+    model.learn(15, callback=[of("actor"), of("critic")])
+    assert counted == {"actor": 5, "critic": 5}
+    with pytest.raises(ConfigError, match=r"SACPolicy has no optimizer of its own.*optimizer=lambda model"):
+        model.learn(5, callback=UpkeepCallback(lambda model: []))
 
 
 def test_trac_is_an_optimizer_class() -> None:

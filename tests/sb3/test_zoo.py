@@ -30,6 +30,28 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         zoo.register()
 
 
+def test_help_and_words_that_are_no_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(zoo, "register", lambda: pytest.fail("nothing of rl_zoo3 is needed"))
+    for word in ("-h", "--help"):
+        assert zoo.main([word]) == 0
+        assert "Commands: train, enjoy, plot_train" in capsys.readouterr().out
+    assert zoo.main(["trian"]) == 2
+    assert "unknown command 'trian': did you mean 'train'" in capsys.readouterr().err
+    assert zoo.main([]) == 2
+    assert "rl_zoo3's command line with our algorithms" in capsys.readouterr().err
+
+
+def test_plots_that_are_not_installed_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(zoo, "register", dict)
+    monkeypatch.setitem(sys.modules, "rl_zoo3.cli", None)
+    assert zoo.main(["plot_train"]) == 2
+    assert "plot_train needs rl_zoo3's plots: pip install 'rl_zoo3[plots]'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--algo", "hope_ppo"], ["--env", "X-v0", "--algo=hope_ppo"]])
 def test_our_settings_are_taken_unless_others_are_named(words: list[str]) -> None:
     taken = zoo.with_settings(["train", *words])
@@ -60,3 +82,16 @@ def test_it_trains(algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     words = ["train", "--algo", algorithm, "--env", task, "-n", "256", "--eval-freq", "-1", "--device", "cpu"]
     assert zoo.main([*words, "--num-threads", "1", "--verbose", "0"]) == 0
     assert (tmp_path / "logs" / algorithm / f"{task}_1" / f"{task}.zip").is_file() and sys.argv == before
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("algorithm", zoo.ALGORITHMS)
+def test_its_search_has_ranges_for_our_algorithms(algorithm: str) -> None:
+    pytest.importorskip("rl_zoo3")
+    optuna = importlib.import_module("optuna")
+    search = importlib.import_module("rl_zoo3.hyperparams_opt")
+    kind = zoo.register()[algorithm]
+    trial = optuna.create_study().ask()
+    drawn = search.HYPERPARAMS_SAMPLER[algorithm](trial, 2, 1, {"using_her_replay_buffer": False})
+    assert search.HYPERPARAMS_CONVERTER[algorithm](trial.params) == drawn
+    kind("HopePolicy", f"{TASKS[algorithm]}-v1", device="cpu", **drawn)
