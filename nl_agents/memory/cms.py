@@ -17,7 +17,7 @@ from nl_agents.memory.cms_sound import find_ruin, last_steps, show_ruin
 from nl_agents.memory.continuum import LearnerTimeLevel
 from nl_agents.memory.fast_block import Context, FastBlock, FastState, Reduction
 from nl_agents.memory.last_valid import shift
-from nl_agents.memory.sound import all_finite, sort_out, spoil
+from nl_agents.memory.sound import all_sound, bounded, sort_out, spoil
 from nl_agents.types import LevelInfo, Scope
 
 Variant = Literal["sequential", "nested", "independent"]
@@ -164,9 +164,9 @@ class ContinuumMemory(MemoryCore):
                 return run_by_clock(self, clocks, x, state, is_first, is_valid, last_action)
             phase = int(clocks[0])
         x, resets, writes, spoilt = sort_out(x, is_first, is_valid)
-        if last_action is not None and not (x.is_cpu and all_finite(last_action)):
+        if last_action is not None and not (x.is_cpu and all_sound((last_action,))):
             fine = last_action.isfinite().all(-1)
-            last_action = last_action.masked_fill(~fine.unsqueeze(-1), 0.0)
+            last_action = bounded(last_action).masked_fill(~fine.unsqueeze(-1), 0.0)
             writes, spoilt = writes & fine, spoilt | (writes & ~fine)
         kept, ruin = find_ruin(state, self.clears, resets, writes)
         signal, learns, newest, lost = F.linear(x.detach(), self.omega), ruin.learns & ~is_first, None, None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore, NoState
-from nl_agents.memory.sound import all_finite, spoil
+from nl_agents.memory.sound import all_sound, bounded, spoil
 from nl_agents.types import LevelInfo
 
 
@@ -49,8 +49,8 @@ class FeedForwardCore(MemoryCore):
     ) -> tuple[Tensor, NoState]:
         """See ``MemoryCore.forward``; only ``x`` matters; where it is not finite the read-out is nan."""
         self.check(x, state, is_first, is_valid, last_action)
-        broken = None if x.is_cpu and all_finite(x) else ~x.isfinite().all(-1)
-        h = self.embed(x if broken is None else x.masked_fill(broken.unsqueeze(-1), 0.0))
+        broken = None if x.is_cpu and all_sound((x,)) else ~x.isfinite().all(-1)
+        h = self.embed(x if broken is None else bounded(x).masked_fill(broken.unsqueeze(-1), 0.0))
         for block in self.blocks:
             h = block(h)
         y = cast(Tensor, self.norm_out(h))

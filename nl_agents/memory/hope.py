@@ -15,7 +15,7 @@ from nl_agents.memory.continuum import ActTimeLevel, ActTimeState, LearnerTimeLe
 from nl_agents.memory.form import hope_act
 from nl_agents.memory.hope_sound import run_soundly
 from nl_agents.memory.self_modifying import SelfModifyingMemory, SelfModifyingState
-from nl_agents.memory.sound import all_finite
+from nl_agents.memory.sound import all_sound
 from nl_agents.memory.views import KeptViews
 from nl_agents.types import LevelInfo
 
@@ -143,8 +143,7 @@ class HopeCore(MemoryCore):
         phase: int,
         acting: bool,
     ) -> tuple[Tensor, HopeState]:
-        given = (x, *state[:-1]) if last_action is None else (x, last_action, *state[:-1])
-        if x.is_cpu and all_finite(*given):
+        if x.is_cpu and all_sound((x,) if last_action is None else (x, last_action), state[:-1]):
             if is_valid is not None and bool(is_valid.all()):
                 is_valid = None  # nothing to mask
             return self._run_finite(x, state, is_first, is_valid, last_action, phase, acting)

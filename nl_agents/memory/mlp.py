@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nl_agents.errors import ConfigError
 from nl_agents.memory.base import MemoryCore, NoState
-from nl_agents.memory.sound import all_finite, spoil
+from nl_agents.memory.sound import all_sound, bounded, spoil
 from nl_agents.types import LevelInfo
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -82,8 +82,8 @@ class MlpCore(MemoryCore):
     ) -> tuple[Tensor, NoState]:
         """See ``MemoryCore.forward``; only ``x`` matters; where it is not finite the read-out is nan."""
         self.check(x, state, is_first, is_valid, last_action)
-        broken = None if x.is_cpu and all_finite(x) else ~x.isfinite().all(-1)
-        y = cast(Tensor, self.layers(x if broken is None else x.masked_fill(broken.unsqueeze(-1), 0.0)))
+        broken = None if x.is_cpu and all_sound((x,)) else ~x.isfinite().all(-1)
+        y = cast(Tensor, self.layers(x if broken is None else bounded(x).masked_fill(broken.unsqueeze(-1), 0.0)))
         return y if broken is None else spoil(y, broken), state
 
     def levels(self) -> list[LevelInfo]:
