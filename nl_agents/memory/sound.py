@@ -25,7 +25,7 @@ class Steps(NamedTuple):
     """A block of steps, sorted out.
 
     Attributes:
-        x: [T, B, D] features within ``LARGEST``, zero wherever nothing is written.
+        x: [T, B, D] features within ``LARGEST``, zero wherever nothing is written (``sort_out`` may keep idle ones).
         resets: [T, B] bool, valid first steps.
         writes: [T, B] bool, valid steps with finite features: they change the memory.
         spoilt: [T, B] bool, valid steps whose features are not finite: they leave the memory alone and read out nan.
@@ -53,14 +53,18 @@ def bounded(x: Tensor) -> Tensor:
     return x.clamp(-LARGEST, LARGEST)
 
 
-def sort_out(x: Tensor, is_first: Tensor, is_valid: Tensor | None) -> Steps:
-    """Decides what each step may do; a spoilt step still clears what its first-step flag clears."""
+def sort_out(x: Tensor, is_first: Tensor, is_valid: Tensor | None, keeps_idle: bool = False) -> Steps:
+    """Decides what each step may do; a spoilt step still clears what its first-step flag clears.
+
+    ``keeps_idle`` leaves finite features of invalid steps as they are.
+    """
     finite = x.isfinite().all(-1)
     if is_valid is None:
         writes, resets, spoilt = finite, is_first, ~finite
     else:
         writes, resets, spoilt = finite & is_valid, is_first & is_valid, ~finite & is_valid
-    return Steps(bounded(x).masked_fill(~writes.unsqueeze(-1), 0.0), resets, writes, spoilt)
+    shown = finite if keeps_idle else writes
+    return Steps(bounded(x).masked_fill(~shown.unsqueeze(-1), 0.0), resets, writes, spoilt)
 
 
 def mend(leaf: Tensor) -> tuple[Tensor, Tensor]:

@@ -67,6 +67,20 @@ def test_t19_a_spoilt_step_reads_nan_and_leaves_the_memory_as_it_was(core: Memor
     close(states[-1], after)
 
 
+@pytest.mark.parametrize("name", SOUND, indirect=True)
+def test_t19_invalid_steps_read_the_same_whatever_the_neighbours(core: MemoryCore) -> None:
+    """Nor does it matter how the sequence is cut."""
+    life = Life()
+    life.is_first[20, 2] = False
+    clean, _ = life.run(core, core.initial_state(STREAMS))
+    life.x[20, 2] = torch.nan
+    y, after = life.run(core, core.initial_state(STREAMS))
+    close((y[:, [0, 1, 3]],), (clean[:, [0, 1, 3]],))
+    stepped, states = life.walk(core, core.initial_state(STREAMS))
+    torch.testing.assert_close(stepped, y, equal_nan=True)
+    close(states[-1], after)
+
+
 @pytest.mark.parametrize("size", [1e25, 3e38])
 @pytest.mark.parametrize("name", SOUND, indirect=True)
 def test_t19_huge_numbers_count_as_the_largest_and_ruin_nothing(core: MemoryCore, size: float) -> None:
