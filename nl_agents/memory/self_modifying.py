@@ -187,9 +187,9 @@ class SelfModifyingMemory(nn.Module):
             pieces(steps, self.chunk, phase),
             self.step_limit,
         )
-        static = torch.bmm(q.view(heads, -1, width), base[:, 2 * width + 2 :].mT)
-        read = (dynamic.view(heads, -1, width) + static).view(heads, batch, steps, width).permute(2, 1, 0, 3)
-        after = (memory.view(heads, batch, self.rows, width).permute(1, 0, 3, 2) for memory in (delta, anchor))
+        static = torch.bmm(q.reshape(heads, -1, width), base[:, 2 * width + 2 :].mT)
+        read = (dynamic.reshape(heads, -1, width) + static).view(heads, batch, steps, width).permute(2, 1, 0, 3)
+        after = (memory.reshape(heads, batch, self.rows, width).permute(1, 0, 3, 2) for memory in (delta, anchor))
         return read, SelfModifyingState(*after)
 
     def _segments(self, is_first: Tensor, is_valid: Tensor | None) -> Tensor:
