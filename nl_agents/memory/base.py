@@ -30,6 +30,7 @@ class MemoryCore(nn.Module, ABC):
     Attributes:
         direct: the core is the whole network: it reads the features themselves, with no encoder before it, and heads
             read its read-out alone.
+        shared: leaves of the state that every level with state looks at, whoever owns them.
         input_size: features of ``x``.
         width: features of the read-out.
         action_size: features of ``last_action``, 0 where the core makes no use of it.
@@ -40,6 +41,7 @@ class MemoryCore(nn.Module, ABC):
 
     state_type: ClassVar[type[Any]]
     direct: ClassVar[bool] = False
+    shared: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, input_size: int, width: int, action_size: int = 0, clock_period: int = 1) -> None:
         super().__init__()

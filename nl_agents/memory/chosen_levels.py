@@ -23,7 +23,7 @@ def leave_out(core: MemoryCore, names: Collection[str]) -> None:
 
     Raises:
         UnknownNameError: the core has no such level.
-        ConfigError: a learner-time level that nothing goes round.
+        ConfigError: a level that nothing goes round and that is more than state.
     """
     rows = {row.name: row for row in core.levels()}
     for name in names:
@@ -33,9 +33,9 @@ def leave_out(core: MemoryCore, names: Collection[str]) -> None:
         mute = getattr(level, "mute", None)
         if callable(mute):
             mute()
-        elif rows[name].unit != "env step":
+        elif level is not None or rows[name].unit != "env step":
             raise ConfigError(
-                f"level {name!r} cannot be left out: nothing goes round it, and it keeps no act-time state"
+                f"level {name!r} cannot be left out: nothing goes round it, and it is more than act-time state"
             )
 
 

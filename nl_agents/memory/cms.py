@@ -96,6 +96,7 @@ class ContinuumMemory(MemoryCore):
     """
 
     state_type = ContinuumState
+    shared = ("signal",)
     omega: Tensor
     clears: Tensor
 

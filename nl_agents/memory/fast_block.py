@@ -224,6 +224,10 @@ class FastBlock(nn.Module):
         assert self.blend_logit is not None
         return torch.lerp(start, delta, torch.sigmoid(self.blend_logit))
 
+    def mute(self) -> None:
+        """Takes the block out, in place: it adds nothing to its input, as on the day it was born."""
+        nn.init.zeros_(self.out.weight)
+
     def levels(self, prefix: str) -> list[LevelInfo]:
         """The block's row in a nest, and that of its initial weights where they are a level of their own."""
         floats = 2 * self.weights

@@ -54,7 +54,7 @@ def state_layout(core: MemoryCore, without: Collection[str] = ()) -> StateLayout
     """Returns the layout of a core's packed state.
 
     A leaf [B, ..., m, n] holds matrices of m x n, a leaf [B, n] a vector. A level that is left out takes its columns
-    with it; where that cuts matrices apart, the leaf is stored as plain numbers.
+    with it, but for what others look at too; where that cuts matrices apart, the leaf is stored as plain numbers.
 
     Args:
         core: whose state.
@@ -69,7 +69,7 @@ def state_layout(core: MemoryCore, without: Collection[str] = ()) -> StateLayout
         flat = owner.reshape(-1)
         columns = torch.arange(start, start + len(flat))
         start += len(flat)
-        kept = ~torch.isin(flat, gone)
+        kept = ~torch.isin(flat, gone) | (name in core.shared and len(gone) < len(rows))
         counters.append(columns[flat == CLOCK])
         kept &= flat != CLOCK
         if bool(kept.any()):

@@ -10,6 +10,7 @@ from nl_agents.errors import ConfigError, NonFiniteError, StateMismatchError, Un
 from nl_agents.memory import CODECS, MemoryCore, make_codec, make_core
 from nl_agents.memory.base import CLOCK
 from nl_agents.memory.chosen_levels import leave_out
+from nl_agents.memory.fast_block import FastBlock
 from tests.memory.cores import ACTIONS, SIZE, VARIANTS, WIDTH
 
 NAMES = ("float32", "bf16", "int8", "int8:5", "low-rank:1")
@@ -187,6 +188,47 @@ def test_levels_left_out_pass_their_input_on() -> None:
     y, _ = fast(x, inputs, fast.initial_state(STREAMS), none, None, None, 0)
     assert torch.equal(y, x) and torch.equal(slow(x), x)
     assert not torch.equal(core.get_submodule("slow.1")(x), x)
+
+
+LEVELS = [
+    (variant, row.name) for variant, (kind, _) in VARIANTS.items() if kind in ("hope", "cms")
+    for row in build(variant).levels()
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("variant", "level"), LEVELS)
+def test_a_cms_level_left_out_has_no_say(variant: str, level: str) -> None:
+    """Whatever its weights; heads and initial weights are state alone, which is not stored."""
+    torch.manual_seed(0)
+    core = build(variant)
+    for parameter in core.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    state = core.unpack(lived(core))
+    leave_out(core, [level])
+    if "memory" in level or "start" in level:
+        return
+    x, none = torch.randn(5, STREAMS, SIZE), torch.zeros(5, STREAMS, dtype=torch.bool)
+    expected, _ = core(x, state, none)
+    for parameter in core.get_submodule(level.removeprefix("core.")).parameters():
+        parameter.data += torch.randn_like(parameter) * (parameter != 0)
+    y, _ = core(x, state, none)
+    assert torch.equal(y, expected)
+
+
+def test_a_level_that_nothing_goes_round_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = build("cms")
+    monkeypatch.delattr(FastBlock, "mute")
+    with pytest.raises(ConfigError, match=r"level 'core\.fast\.0' cannot be left out: nothing goes round it"):
+        leave_out(core, ["core.fast.0"])
+
+
+def test_what_all_levels_look_at_is_kept_for_those_that_stay() -> None:
+    core = build("cms")
+    packed = lived(core)
+    for without, kept in ((["core.fast.0"], True), (["core.fast.0", "core.fast.1"], False)):
+        codec = make_codec("float32", core, without)
+        again = core.unpack(codec.decode(codec.encode(packed)))
+        assert torch.equal(again.signal, core.unpack(packed).signal) is kept
 
 
 def test_unknown_levels_are_told() -> None:
