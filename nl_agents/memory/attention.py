@@ -177,10 +177,11 @@ class AttentionCore(MemoryCore):
 
     def levels(self) -> list[LevelInfo]:
         """One row: the window."""
+        floats = 2 * self.window * self.groups * self.key_size
         return [
             LevelInfo(
                 "core.attention",
-                f"keys and values of {self.window} steps, {self.state_size} floats a stream",
+                f"keys and values of {self.window} steps, {floats} floats a stream",
                 "encoded observation, action, reward",
                 "none of its own: queries, keys and values trained by the outer loss",
                 1,

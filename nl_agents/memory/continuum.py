@@ -177,7 +177,7 @@ class ActTimeLevel(nn.Module):
 
     def levels(self, prefix: str) -> list[LevelInfo]:
         """The level's row in a nest."""
-        stores = f"{self.size}x{self.size} matrix, {2 * self.size * self.size} floats a stream"
+        stores = f"{self.size}x{self.size} matrix, {2 * self.size * (self.size + 1)} floats a stream"
         objective = "L2: next change of the encoded input"
         return [LevelInfo(prefix, stores, "its input and the action", objective, self.period, "env step", self.scope)]
 

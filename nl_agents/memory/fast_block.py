@@ -230,7 +230,7 @@ class FastBlock(nn.Module):
 
     def levels(self, prefix: str) -> list[LevelInfo]:
         """The block's row in a nest, and that of its initial weights where they are a level of their own."""
-        floats = 2 * self.weights
+        floats = 2 * self.weights + self.up_0.shape[1]  # delta, gradient and the last input
         own = f"perceptron, {floats} floats a stream"
         goal = "L2: next change of the encoded input"
         rows = [LevelInfo(prefix, own, "its input and the action", goal, self.period, "env step", self.scope)]

@@ -203,7 +203,7 @@ class SelfModifyingMemory(nn.Module):
         rows = []
         for scope, count in (("episode", self.heads - self.never_heads), ("never", self.never_heads)):
             if count:
-                size = count * self.rows * self.key_size
+                size = 2 * count * self.rows * self.key_size  # delta and anchor
                 rows.append(
                     LevelInfo(
                         f"{prefix}.{scope}",

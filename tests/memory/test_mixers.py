@@ -225,7 +225,7 @@ def test_scopes_and_levels() -> None:
         "2 heads, 24 floats a stream",
     ]
     (row,) = AttentionCore(SIZE, WIDTH, heads=2, window=4).levels()
-    assert (row.scope, row.stores) == ("episode", "keys and values of 4 steps, 25 floats a stream")
+    assert (row.scope, row.stores) == ("episode", "keys and values of 4 steps, 24 floats a stream")
     split = DiagonalCore(SIZE, WIDTH, states=2)
     assert [(row.scope, row.stores) for row in split.levels()] == [
         ("episode", "3 channels, 6 floats a stream"),

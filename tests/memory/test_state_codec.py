@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
@@ -59,6 +61,15 @@ def test_every_number_of_a_state_has_one_owner(variant: str) -> None:
         assert bool(((owner >= 0) & (owner < len(rows))).all() if leaf.is_floating_point() else (owner == CLOCK).all())
     owned = {int(index) for owner in owners for index in owner.unique()}
     assert owned - {CLOCK} == set(range(len(rows)))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_rows_say_how_much_a_level_owns(variant: str) -> None:
+    core = build(variant)
+    owners = [owner for name, owner in core.owners()._asdict().items() if name not in core.shared]
+    for index, row in enumerate(core.state_levels()):
+        told = re.search(r"(\d+) floats a stream", row.stores)
+        assert told is not None and int(told[1]) == sum(int((owner == index).sum()) for owner in owners), row
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
