@@ -122,7 +122,7 @@ class ContinuumMemory(MemoryCore):
         super().__init__(input_size, width, action_size, math.lcm(*periods))
         self.variant, self.size = variant, size
         self.embed = nn.Linear(input_size, width)
-        outer = (*periods[1:], None) if variant == "nested" else (None,) * len(periods)
+        outer = (*periods[1:], None)[: len(periods)] if variant == "nested" else (None,) * len(periods)
         clears = {"episode": len(periods), "never": 0, "split": len(periods) // 2}[scope]
         scopes: list[Scope] = ["episode" if index < clears else "never" for index in range(len(periods))]
         self.fast = nn.ModuleList(

@@ -22,6 +22,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"variant": "sequential", "periods": (1,), "reduction": "sum", "radius": 0.3},
     {"variant": "sequential", "periods": (4, 3), "scope": "split", "slow_periods": ()},
     {"variant": "sequential", "periods": (), "slow_periods": (2, 3)},
+    {"variant": "nested", "periods": (), "slow_periods": (1,)},
     {"variant": "nested", "periods": (1, 2, 4)},
     {"variant": "nested", "periods": (2, 6), "scope": "episode", "reduction": "sum"},
     {"variant": "nested", "periods": (3, 6), "scope": "split", "radius": 0.2},
