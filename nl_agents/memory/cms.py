@@ -275,5 +275,5 @@ def _check_numbers(**numbers: float) -> None:
     }
     for name, value in numbers.items():
         low, high, words = ranges[name]
-        if not low <= value <= high:
+        if not (low <= value <= high and math.isfinite(value)):
             raise ValueError(f"{name} must be {words}, got {value}")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.options import check_retention
 from nl_agents.memory.sound import mend, sort_out, spoil
 from nl_agents.types import LevelInfo, Scope
 
@@ -77,8 +78,7 @@ class DiagonalCore(MemoryCore):
             raise ValueError(f"scope must be 'episode', 'never' or 'split', got {scope!r}")
         if states < 1:
             raise ValueError(f"states must be >= 1 number a channel, got {states}")
-        if not 1.0 < retention[0] <= retention[1]:
-            raise ValueError(f"retention must be time constants 1 < low <= high in env steps, got {retention}")
+        check_retention(retention)
         self.states = states
         episode_channels = {"episode": width, "never": 0, "split": width // 2}[scope]
         self.register_buffer("clears", torch.arange(width) < episode_channels, persistent=False)

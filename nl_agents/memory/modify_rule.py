@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from nl_agents.memory.options import check_retention
 from nl_agents.memory.titans import largest_step
 
 Form = Literal["linear", "mlp"]
@@ -126,5 +127,4 @@ def check_sizes(
         raise ValueError(f"window must be >= 0 env steps, got {window}")
     if round(expansion * key_size) < 1:
         raise ValueError(f"expansion must give at least one hidden unit, got {expansion} of {key_size}")
-    if not 1.0 < retention[0] <= retention[1]:
-        raise ValueError(f"retention must be time constants 1 < low <= high in env steps, got {retention}")
+    check_retention(retention)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from nl_agents.memory.delta_scan import SelfModifyingScan, pieces
 from nl_agents.memory.form import compiled
+from nl_agents.memory.options import check_retention
 from nl_agents.types import LevelInfo
 
 
@@ -62,8 +63,7 @@ class SelfModifyingMemory(nn.Module):
             raise ValueError(f"never_heads must lie in 0 .. heads = {heads}, got {never_heads}")
         if chunk < 1:
             raise ValueError(f"chunk must be an integer >= 1 (env steps), got {chunk}")
-        if not 1.0 < retention[0] <= retention[1]:
-            raise ValueError(f"retention must be two time constants 1 < low <= high in env steps, got {retention}")
+        check_retention(retention)
         if not 0.0 < step_limit <= 2.0:
             raise ValueError(f"step_limit must lie in (0, 2]: steps beyond 2 grow without bound; got {step_limit}")
         if projection_retention is not None and not projection_retention > 0.0:

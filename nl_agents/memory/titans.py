@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.options import check_retention
 from nl_agents.memory.sound import mend, sort_out, spoil
 from nl_agents.memory.titans_scan import Inputs, blocks, step
 from nl_agents.types import LevelInfo, Scope
@@ -101,8 +102,7 @@ class TitansCore(MemoryCore):
             raise ValueError(f"width must be a multiple of heads >= 1, got width {width} and heads {heads}")
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
-        if not 1.0 < retention[0] <= retention[1]:
-            raise ValueError(f"retention must be time constants 1 < low <= high in env steps, got {retention}")
+        check_retention(retention)
         self.heads, self.key_size, self.chunk, self.momentum = heads, width // heads, chunk, momentum
         episode_heads = {"episode": heads, "never": 0, "split": heads // 2}[scope]
         self.register_buffer("clears", torch.arange(heads) < episode_heads, persistent=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -187,6 +188,11 @@ def test_sizes_below_one_are_told(kind: str, name: str, value: Any) -> None:
     ("lstm", {"scope": "split"}, ValueError, "scope must be 'episode' or 'never', got 'split'"),
     ("gru", {"scope": "split"}, ValueError, "scope must be 'episode' or 'never', got 'split'"),
     ("feed-forward", {"depth": -1}, ValueError, "depth must be >= 0 blocks, got -1"),
+    ("cms", {"retention": math.inf}, ValueError, "retention must be a time constant >= 1 in env steps, got inf"),
+    ("cms", {"radius": math.inf}, ValueError, "radius must be a norm > 0, got inf"),
+    *((kind, {"retention": pair}, ValueError, r"retention must be two time constants 1 < low <= high in env")
+      for kind in ("hope", "self-modifying", "gated-delta", "titans", "diagonal")
+      for pair in ((10.0, math.inf), (math.nan, 10.0), (1.0, 10.0), (10.0,))),
     ("mlp", {"depth": 0}, ConfigError, "depth must be >= 1 hidden layers, got 0"),
     ("mlp", {"activation": "sin"}, ConfigError, "activation must be one of relu, .* or crelu, got 'sin'"),
 ])  # fmt: skip
