@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.options import whole
 from nl_agents.memory.sound import sort_out, spoil
 from nl_agents.types import LevelInfo, Scope
 
@@ -75,13 +76,12 @@ class AttentionCore(MemoryCore):
         super().__init__(input_size, width)
         if scope not in ("episode", "never"):
             raise ValueError(f"scope must be 'episode' or 'never', got {scope!r}")
-        if heads < 1 or width % heads:
+        if width % whole("heads", heads):
             raise ValueError(f"width must be a multiple of heads >= 1, got width {width} and heads {heads}")
-        if groups < 1 or heads % groups:
+        if heads % whole("groups", groups):
             raise ValueError(f"heads must be a multiple of groups >= 1, got heads {heads} and groups {groups}")
-        if window < 1:
-            raise ValueError(f"window must be >= 1 env step, got {window}")
-        self.scope, self.heads, self.groups, self.window = scope, heads, groups, window
+        self.scope, self.heads, self.groups = scope, heads, groups
+        self.window = whole("window", window, 1, "env steps")
         self.key_size = width // heads
         self.embed = nn.Linear(input_size, width)
         self.norm = nn.LayerNorm(width)

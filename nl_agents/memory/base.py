@@ -13,10 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from nl_agents.errors import StateMismatchError
+from nl_agents.memory.options import whole
 from nl_agents.types import LevelInfo
 
 CLOCK = -1
 """Owner of the numbers of a state that belong to no level: step clocks, counts of filled slots."""
+
+LONGEST_CLOCK = 2**24
+"""Env steps; float32 holds every integer up to here."""
 
 
 class MemoryCore(nn.Module, ABC):
@@ -45,18 +49,15 @@ class MemoryCore(nn.Module, ABC):
 
     def __init__(self, input_size: int, width: int, action_size: int = 0, clock_period: int = 1) -> None:
         super().__init__()
-        for name, value, least in (
-            ("input_size", input_size, 1),
-            ("width", width, 1),
-            ("action_size", action_size, 0),
-            ("clock_period", clock_period, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-        self.input_size = input_size
-        self.width = width
-        self.action_size = action_size
-        self.clock_period = clock_period
+        self.input_size = whole("input_size", input_size)
+        self.width = whole("width", width)
+        self.action_size = whole("action_size", action_size, 0)
+        self.clock_period = whole("clock_period", clock_period)
+        if self.clock_period > LONGEST_CLOCK:
+            raise ValueError(
+                f"the periods of a core may have {LONGEST_CLOCK:,} env steps in common at most, as clocks are kept "
+                f"in float32, got {self.clock_period:,}; take periods that divide each other"
+            )
         self._shapes: list[torch.Size] | None = None  # of a state's leaves, without the batch
 
     @abstractmethod

@@ -17,6 +17,7 @@ from nl_agents.memory.cms_sound import find_ruin, last_steps, show_ruin
 from nl_agents.memory.continuum import LearnerTimeLevel
 from nl_agents.memory.fast_block import Context, FastBlock, FastState, Reduction
 from nl_agents.memory.last_valid import shift
+from nl_agents.memory.options import whole
 from nl_agents.memory.sound import all_sound, bounded, sort_out, spoil
 from nl_agents.types import LevelInfo, Scope
 
@@ -118,9 +119,10 @@ class ContinuumMemory(MemoryCore):
         expansion: float = 0.5,
     ) -> None:
         _check_options(variant, scope, reduction, periods, slow_periods)
-        _check_numbers(size=size, retention=retention, radius=radius, blend=blend, expansion=expansion)
+        whole("size", size)
+        _check_numbers(retention=retention, radius=radius, blend=blend, expansion=expansion)
         super().__init__(input_size, width, action_size, math.lcm(*periods))
-        self.variant, self.size = variant, size
+        self.variant, self.size, periods = variant, int(size), tuple(map(int, periods))
         self.embed = nn.Linear(input_size, width)
         outer = (*periods[1:], None)[: len(periods)] if variant == "nested" else (None,) * len(periods)
         clears = {"episode": len(periods), "never": 0, "split": len(periods) // 2}[scope]
@@ -254,8 +256,7 @@ def _check_options(
         raise ConfigError("a continuum memory needs a level: periods in env steps, or slow_periods in learner updates")
     for name, unit, group in (("periods", "env steps", periods), ("slow_periods", "learner updates", slow_periods)):
         for period in group:
-            if not isinstance(period, int) or period < 1:
-                raise ValueError(f"{name} must be integers >= 1 ({unit}), got {group}")
+            whole(f"each of {name}", period, 1, unit)
     for fast, slow in itertools.pairwise(periods):
         if variant == "nested" and (slow % fast or slow == fast):
             raise ConfigError(
@@ -267,7 +268,6 @@ def _check_options(
 def _check_numbers(**numbers: float) -> None:
     """Raises a ValueError that names the range of the first number outside it."""
     ranges = {
-        "size": (1, math.inf, "an integer >= 1"),
         "retention": (1.0, math.inf, "a time constant >= 1 in env steps"),
         "radius": (1e-9, math.inf, "a norm > 0"),
         "blend": (1e-9, 1 - 1e-9, "a share between 0 and 1"),

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
-from nl_agents.memory.options import check_retention
+from nl_agents.memory.options import check_retention, whole
 from nl_agents.memory.sound import mend, sort_out, spoil
 from nl_agents.types import LevelInfo, Scope
 
@@ -76,10 +76,8 @@ class DiagonalCore(MemoryCore):
         super().__init__(input_size, width)
         if scope not in ("episode", "never", "split"):
             raise ValueError(f"scope must be 'episode', 'never' or 'split', got {scope!r}")
-        if states < 1:
-            raise ValueError(f"states must be >= 1 number a channel, got {states}")
         check_retention(retention)
-        self.states = states
+        self.states = whole("states", states, 1, "numbers a channel")
         episode_channels = {"episode": width, "never": 0, "split": width // 2}[scope]
         self.register_buffer("clears", torch.arange(width) < episode_channels, persistent=False)
         self.embed = nn.Linear(input_size, width)

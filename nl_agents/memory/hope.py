@@ -14,6 +14,7 @@ from nl_agents.memory.clocks import run_by_clock
 from nl_agents.memory.continuum import ActTimeLevel, ActTimeState, LearnerTimeLevel
 from nl_agents.memory.form import hope_act
 from nl_agents.memory.hope_sound import run_soundly
+from nl_agents.memory.options import hidden_size, whole
 from nl_agents.memory.self_modifying import SelfModifyingMemory, SelfModifyingState
 from nl_agents.memory.sound import all_sound
 from nl_agents.memory.views import KeptViews
@@ -76,14 +77,16 @@ class HopeCore(MemoryCore):
         step_limit: float = 1.0,
         projection_retention: float | None = None,
     ) -> None:
-        super().__init__(input_size, width, action_size, max(1, math.lcm(chunk, level_period)))
+        chunk, level_period = whole("chunk", chunk, 1, "env steps"), whole("level_period", level_period, 1, "env steps")
+        super().__init__(input_size, width, action_size, math.lcm(chunk, level_period))
+        width = self.width
         self.embed = nn.Linear(input_size, width) if input_size != width else nn.Identity()
         self.norm = nn.LayerNorm(width)
         self.memory = SelfModifyingMemory(
             width, heads, key_size, chunk, never_heads, retention, step_limit, projection_retention
         )
-        self.fast = ActTimeLevel(width, input_size, action_size, level_period, level_size)
-        hidden = int(expansion * width)
+        self.fast = ActTimeLevel(width, input_size, action_size, level_period, whole("level_size", level_size))
+        hidden = hidden_size(expansion, width) if slow_periods else 0
         self.slow = nn.ModuleList(LearnerTimeLevel(width, hidden, period) for period in slow_periods)
         self.norm_out = nn.LayerNorm(width)
         self.views: KeptViews[Any] = KeptViews()

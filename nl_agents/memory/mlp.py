@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nl_agents.errors import ConfigError
 from nl_agents.memory.base import MemoryCore, NoState
+from nl_agents.memory.options import whole
 from nl_agents.memory.sound import all_sound, bounded, spoil
 from nl_agents.types import LevelInfo
 
@@ -51,8 +52,7 @@ class MlpCore(MemoryCore):
         self, input_size: int, width: int, *, depth: int = 2, activation: str = "relu", layer_norm: bool = False
     ) -> None:
         super().__init__(input_size, width)
-        if depth < 1:
-            raise ConfigError(f"depth must be >= 1 hidden layers, got {depth}")
+        depth = whole("depth", depth, 1, "hidden layers")
         if activation not in (*ACTIVATIONS, "crelu"):
             raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)} or crelu, got {activation!r}")
         if activation == "crelu" and width % 2:

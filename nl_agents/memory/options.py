@@ -22,7 +22,7 @@ def whole(name: str, value: Any, least: int = 1, unit: str = "") -> int:
 def check_retention(retention: Sequence[float]) -> None:
     """Raises a ValueError unless it is a pair of time constants (env steps) that a gate can start from."""
     if len(retention) != 2 or not 1.0 < retention[0] <= retention[1] < math.inf:
-        raise ValueError(f"retention must be two time constants 1 < low <= high in env steps, both finite, got {retention}")
+        raise ValueError(f"retention must be two finite time constants 1 < low <= high in env steps, got {retention}")
 
 
 def hidden_size(expansion: float, width: int) -> int:

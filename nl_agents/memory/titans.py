@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
-from nl_agents.memory.options import check_retention
+from nl_agents.memory.options import check_retention, whole
 from nl_agents.memory.sound import mend, sort_out, spoil
 from nl_agents.memory.titans_scan import Inputs, blocks, step
 from nl_agents.types import LevelInfo, Scope
@@ -93,12 +93,11 @@ class TitansCore(MemoryCore):
         momentum: float = 0.5,
         retention: tuple[float, float] = (10.0, 1e5),
     ) -> None:
-        if chunk < 1:
-            raise ValueError(f"chunk must be >= 1 env steps, got {chunk}")
+        chunk = whole("chunk", chunk, 1, "env steps")
         super().__init__(input_size, width, clock_period=chunk)
         if scope not in ("episode", "never", "split"):
             raise ValueError(f"scope must be 'episode', 'never' or 'split', got {scope!r}")
-        if heads < 1 or width % heads:
+        if width % whole("heads", heads):
             raise ValueError(f"width must be a multiple of heads >= 1, got width {width} and heads {heads}")
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum must lie in [0, 1), got {momentum}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
@@ -174,30 +175,58 @@ def test_sizes_below_one_are_told(kind: str, name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "options", "error", "message"), [
     ("hope", {"chunk": 0}, ValueError, r"chunk must be an integer >= 1 \(env steps\), got 0"),
-    ("hope", {"level_period": 0}, ValueError, r"period must be an integer >= 1 \(env steps\), got 0"),
+    ("hope", {"chunk": 2.5}, ValueError, r"chunk must be an integer >= 1 \(env steps\), got 2.5"),
+    ("hope", {"chunk": 4097, "level_period": 4096}, ValueError, r"16,777,216 env steps in common .*, got 16,781,312"),
+    ("hope", {"heads": 0}, ValueError, "heads must be an integer >= 1, got 0"),
+    ("hope", {"key_size": 0}, ValueError, "key_size must be an integer >= 1, got 0"),
+    ("hope", {"level_size": 0}, ValueError, "level_size must be an integer >= 1, got 0"),
+    ("hope", {"never_heads": 1.5}, ValueError, "never_heads must be an integer >= 0, got 1.5"),
+    ("hope", {"slow_periods": (1.5,)}, ValueError, r"period must be an integer >= 1 \(learner updates\), got 1.5"),
+    *(("hope", {"expansion": ratio}, ValueError, "expansion must give at least one hidden unit, got .* of 8")
+      for ratio in (0.0, 0.1, -0.5, math.nan)),
+    ("hope", {"level_period": 0}, ValueError, r"level_period must be an integer >= 1 \(env steps\), got 0"),
     ("hope", {"slow_periods": (0,)}, ValueError, r"period must be an integer >= 1 \(learner updates\), got 0"),
-    ("cms", {"periods": (0,)}, ValueError, r"periods must be integers >= 1 \(env steps\), got \(0,\)"),
-    ("cms", {"slow_periods": (-1,)}, ValueError, r"slow_periods must be integers >= 1 .*updates\), got \(-1,\)"),
+    ("cms", {"periods": (0,)}, ValueError, r"each of periods must be an integer >= 1 \(env steps\), got 0"),
+    ("cms", {"slow_periods": (-1,)}, ValueError, r"each of slow_periods must be an integer >= 1 .*updates\), got -1"),
     ("cms", {"variant": "nested", "periods": (4, 6)}, ConfigError, r"6 env steps is no multiple .* take .* \(4, 8\)"),
     ("self-modifying", {"chunk": 0}, ValueError, r"chunk must be an integer >= 1 \(env steps\), got 0"),
     ("self-modifying", {"projection_chunk": 0}, ValueError, r"projection_chunk must be an integer >= 1 .*, got 0"),
-    ("gated-delta", {"chunk": 0}, ValueError, "chunk must be >= 1 env steps, got 0"),
-    ("titans", {"chunk": 0}, ValueError, "chunk must be >= 1 env steps, got 0"),
-    ("attention", {"window": 0}, ValueError, "window must be >= 1 env step, got 0"),
-    ("diagonal", {"states": 0}, ValueError, "states must be >= 1 number a channel, got 0"),
+    ("gated-delta", {"chunk": 0}, ValueError, r"chunk must be an integer >= 1 \(env steps\), got 0"),
+    ("titans", {"chunk": 0}, ValueError, r"chunk must be an integer >= 1 \(env steps\), got 0"),
+    ("attention", {"window": 0}, ValueError, r"window must be an integer >= 1 \(env steps\), got 0"),
+    ("diagonal", {"states": 0}, ValueError, r"states must be an integer >= 1 \(numbers a channel\), got 0"),
     ("lstm", {"scope": "split"}, ValueError, "scope must be 'episode' or 'never', got 'split'"),
     ("gru", {"scope": "split"}, ValueError, "scope must be 'episode' or 'never', got 'split'"),
-    ("feed-forward", {"depth": -1}, ValueError, "depth must be >= 0 blocks, got -1"),
+    ("feed-forward", {"depth": -1}, ValueError, r"depth must be an integer >= 0 \(blocks\), got -1"),
     ("cms", {"retention": math.inf}, ValueError, "retention must be a time constant >= 1 in env steps, got inf"),
     ("cms", {"radius": math.inf}, ValueError, "radius must be a norm > 0, got inf"),
-    *((kind, {"retention": pair}, ValueError, r"retention must be two time constants 1 < low <= high in env")
+    *((kind, {"retention": pair}, ValueError, r"retention must be two finite time constants 1 < low <= high in env")
       for kind in ("hope", "self-modifying", "gated-delta", "titans", "diagonal")
       for pair in ((10.0, math.inf), (math.nan, 10.0), (1.0, 10.0), (10.0,))),
-    ("mlp", {"depth": 0}, ConfigError, "depth must be >= 1 hidden layers, got 0"),
+    ("mlp", {"depth": 0}, ValueError, r"depth must be an integer >= 1 \(hidden layers\), got 0"),
     ("mlp", {"activation": "sin"}, ConfigError, "activation must be one of relu, .* or crelu, got 'sin'"),
 ])  # fmt: skip
-def test_periods_and_chunks_that_cannot_be_are_told(
+def test_options_that_cannot_be_are_told(
     kind: str, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         make_core(kind, input_size=SIZE, width=WIDTH, **options)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_integers_of_numpy_are_integers(name: str) -> None:
+    """What libraries hand over as a size: SB3's ``features_dim``."""
+    kind, options = VARIANTS[name]
+
+    def numpys(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(numpys, value))
+        return np.int64(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    given = {option: numpys(value) for option, value in options.items()}
+    core = make_core(kind, input_size=cast(Any, np.int64(SIZE)), width=cast(Any, np.int32(WIDTH)), **given)
+    life = Life()
+    y, _ = core(life.x, core.initial_state(STREAMS), life.is_first)
+    assert y.shape == (STEPS, STREAMS, WIDTH)
+    assert {type(core.input_size), type(core.width), type(core.clock_period), type(core.state_size)} == {int}
+    assert all(type(row.period) is int for row in core.levels())
