@@ -152,13 +152,17 @@ class MemoryCore(nn.Module, ABC):
         return sum(leaf[0].numel() for leaf in self.initial_state(1, device="cpu"))
 
     def pack(self, state: Any) -> Tensor:
-        """Flattens a state to one float vector a stream [B, state_size]; ``unpack`` is its inverse."""
+        """Flattens a state to one vector a stream [B, state_size]; ``unpack`` is its inverse.
+
+        In the state's precision, float32 at least: clocks are kept exactly.
+        """
         batch = state[0].shape[0]
         dtype = next((leaf.dtype for leaf in state if leaf.is_floating_point()), torch.get_default_dtype())
+        dtype = torch.promote_types(dtype, torch.float32)
         return torch.cat([leaf.reshape(batch, -1).to(dtype) for leaf in state], dim=1)
 
     def unpack(self, vector: Tensor) -> Any:
-        """Rebuilds the state from ``pack``'s vector [B, state_size].
+        """Rebuilds the state from ``pack``'s vector [B, state_size]: a copy, which may be given away (``act``).
 
         Raises:
             StateMismatchError: if the vector has another width than ``state_size``.
@@ -173,7 +177,11 @@ class MemoryCore(nn.Module, ABC):
         for leaf in template:
             size = leaf[0].numel()
             piece = vector[:, start : start + size].reshape(vector.shape[0], *leaf.shape[1:])
-            leaves.append(piece if leaf.is_floating_point() else piece.round().to(leaf.dtype))
+            if not leaf.is_floating_point():
+                piece = piece.round()
+            if not leaf.is_floating_point() or leaf.dtype.itemsize < 4:  # half precision was packed as float32
+                piece = piece.to(leaf.dtype)
+            leaves.append(piece.clone(memory_format=torch.contiguous_format))
             start += size
         return type(template)(*leaves)
 
