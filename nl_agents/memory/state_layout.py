@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nl_agents.errors import UnknownNameError
 from nl_agents.memory.base import CLOCK, MemoryCore
+from nl_agents.types import LevelInfo
 
 
 class StatePiece(NamedTuple):
@@ -50,6 +52,20 @@ class StateLayout:
         return len(self.counters) + sum(len(piece.columns) for piece in self.pieces)
 
 
+def levels_named(core: MemoryCore, names: Collection[str]) -> dict[str, LevelInfo]:
+    """Returns the rows of ``core.levels()`` by these names; a string is one name.
+
+    Raises:
+        UnknownNameError: the core has no such level.
+    """
+    rows = {row.name: row for row in core.levels()}
+    names = [names] if isinstance(names, str) else names
+    for name in names:
+        if name not in rows:
+            raise UnknownNameError("level", name, rows)
+    return {name: rows[name] for name in names}
+
+
 def state_layout(core: MemoryCore, without: Collection[str] = ()) -> StateLayout:
     """Returns the layout of a core's packed state.
 
@@ -58,9 +74,12 @@ def state_layout(core: MemoryCore, without: Collection[str] = ()) -> StateLayout
 
     Args:
         core: whose state.
-        without: names of levels (``core.levels()``, those in env steps) whose state is not stored.
+        without: names of levels (``core.levels()``) whose state is not stored, where they have any.
+
+    Raises:
+        UnknownNameError: the core has no such level.
     """
-    rows = core.state_levels()
+    rows, without = core.state_levels(), levels_named(core, without)
     gone = torch.tensor([index for index, row in enumerate(rows) if row.name in without], dtype=torch.int64)
     pieces: list[StatePiece] = []
     counters: list[Tensor] = []

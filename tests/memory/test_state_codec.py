@@ -245,6 +245,17 @@ def test_what_all_levels_look_at_is_kept_for_those_that_stay() -> None:
 def test_unknown_levels_are_told() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown level 'core.fst': did you mean 'core.fast'"):
         leave_out(build("hope-8"), ["core.fst"])
+    with pytest.raises(UnknownNameError, match=r"unknown level 'core.fst': did you mean 'core.fast'"):
+        make_codec("float32", build("hope-8"), without=["core.fst"])
+
+
+def test_a_string_is_one_level() -> None:
+    core = build("hope-8")
+    one, other = (make_codec("int8", core, without) for without in ("core.fast", ["core.fast"]))
+    assert one.bytes_per_stream == other.bytes_per_stream < make_codec("int8", core).bytes_per_stream
+    torch.nn.init.ones_(core.get_submodule("fast").out.weight)
+    leave_out(core, "core.fast")
+    assert not core.get_submodule("fast").out.weight.any()
 
 
 @pytest.mark.gpu
