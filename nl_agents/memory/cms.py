@@ -161,6 +161,7 @@ class ContinuumMemory(MemoryCore):
     ) -> tuple[Tensor, ContinuumState]:
         """See ``MemoryCore.forward``. Streams whose clocks differ are run in groups of equal clock."""
         self.check(x, state, is_first, is_valid, last_action)
+        last_action = self._fed(last_action, x)
         if phase is None:
             clocks = state.phase.unique().tolist()
             if len(clocks) > 1:

@@ -88,6 +88,7 @@ class GatedDeltaCore(MemoryCore):
     """
 
     state_type = GatedDeltaState
+    solves = True
     clears: Tensor
 
     def __init__(

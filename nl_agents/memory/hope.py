@@ -59,6 +59,7 @@ class HopeCore(MemoryCore):
     """
 
     state_type = HopeState
+    solves = True
 
     def __init__(
         self,
@@ -109,6 +110,7 @@ class HopeCore(MemoryCore):
     ) -> tuple[Tensor, HopeState]:
         """See ``MemoryCore.forward``. Streams whose clocks differ are run in groups of equal clock."""
         self.check(x, state, is_first, is_valid, last_action)
+        last_action = self._fed(last_action, x)
         if phase is None:
             clocks = state.phase.unique().tolist()
             if len(clocks) > 1:
@@ -127,9 +129,10 @@ class HopeCore(MemoryCore):
         phase: int | None = None,
     ) -> tuple[Tensor, HopeState]:
         """See ``MemoryCore.act``: the matrices of ``state`` are changed in place on CPU."""
-        if phase is None:
+        if phase is None or (isinstance(x, Tensor) and torch.is_autocast_enabled(x.device.type)):
             return super().act(x, state, is_first, is_valid, last_action, phase)
         self.check(x, state, is_first, is_valid, last_action)
+        last_action = self._fed(last_action, x)
         if hope_act is not None and hope_act.serves(self, x):
             stepped = hope_act.step(self, x, state, is_first, is_valid, last_action, phase)
             if stepped is not None:

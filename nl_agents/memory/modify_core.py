@@ -82,6 +82,7 @@ class SelfModifyingCore(MemoryCore):
     """
 
     state_type = ModifyingState
+    solves = True
     clears: Tensor
 
     def __init__(

@@ -50,7 +50,7 @@ def all_sound(told: tuple[Tensor, ...], kept: tuple[Tensor, ...] = ()) -> bool:
 
 def bounded(x: Tensor) -> Tensor:
     """Returns x within ``LARGEST`` (no gradient passes beyond); infinities too: they are to be looked for before."""
-    return x.clamp(-LARGEST, LARGEST)
+    return x if x.dtype == torch.float16 else x.clamp(-LARGEST, LARGEST)  # its largest number is 65504
 
 
 def sort_out(x: Tensor, is_first: Tensor, is_valid: Tensor | None, keeps_idle: bool = False) -> Steps:

@@ -80,6 +80,7 @@ class TitansCore(MemoryCore):
     """
 
     state_type = TitansState
+    solves = True
     clears: Tensor
 
     def __init__(

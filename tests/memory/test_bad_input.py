@@ -61,13 +61,62 @@ WRONG: dict[str, tuple[Change, type[Exception], str]] = {
     "width": (
         changed(x=lambda g: g.x[..., :2]),
         ValueError,
-        rf"x must be \[T, B, {SIZE}\] \(time first, T >= 1\), got \({STEPS}, {STREAMS}, 2\); build the core with",
+        rf"x must be \[T, B, {SIZE}\] \(time first, T >= 1, B >= 1\), got \({STEPS}, {STREAMS}, 2\); build the core",
     ),
     "one step without its axis": (changed(x=lambda g: g.x[0]), ValueError, rf"time first.*got \({STREAMS}, {SIZE}\)"),
     "no step": (
         changed(x=lambda g: g.x[:0], is_first=lambda g: g.is_first[:0], is_valid=lambda g: g.is_valid[:0]),
         ValueError,
-        rf"T >= 1\), got \(0, {STREAMS}, {SIZE}\)",
+        rf"T >= 1, B >= 1\), got \(0, {STREAMS}, {SIZE}\)",
+    ),
+    "no stream": (
+        changed(
+            x=lambda g: g.x[:, :0],
+            is_first=lambda g: g.is_first[:, :0],
+            is_valid=lambda g: g.is_valid[:, :0],
+            action=lambda g: g.action[:, :0],
+            state=lambda g: g.core.initial_state(0),
+        ),
+        ValueError,
+        rf"B >= 1\), got \({STEPS}, 0, {SIZE}\)",
+    ),
+    "features of another precision": (
+        changed(x=lambda g: g.x.float()),
+        TypeError,
+        r"x must be torch.float64 as the core is, got torch.float32; write x.to\(torch.float64\), or move the core",
+    ),
+    "features as integers": (
+        changed(x=lambda g: g.x.long()),
+        TypeError,
+        r"x must be torch.float64 as the core is, got torch.int64; write x.to\(torch.float64\)",
+    ),
+    "features of numpy": (changed(x=lambda g: g.x.numpy()), TypeError, r"x must be a tensor, got ndarray; take torch"),
+    "no first-step flags": (
+        changed(is_first=lambda g: None),
+        TypeError,
+        "is_first must be a tensor, got NoneType; .* flags of False",
+    ),
+    "first-step flags of numpy": (
+        changed(is_first=lambda g: g.is_first.numpy()),
+        TypeError,
+        "is_first must be a tensor, got ndarray",
+    ),
+    "validity flags of numpy": (
+        changed(is_valid=lambda g: g.is_valid.numpy()),
+        TypeError,
+        "is_valid must be a tensor, got ndarray",
+    ),
+    "actions of numpy": (
+        changed(action=lambda g: g.action.numpy()),
+        TypeError,
+        "last_action must be a tensor, got ndarray",
+    ),
+    "state of another precision": (
+        changed(
+            state=lambda g: type(g.state)(*(leaf.float() if leaf.is_floating_point() else leaf for leaf in g.state))
+        ),
+        StateMismatchError,
+        r"expects \w+ of torch.float64, got torch.float32; start from core.initial_state\(batch_size\), or cast",
     ),
     "stream first": (
         changed(x=lambda g: g.x.transpose(0, 1)),
@@ -230,3 +279,21 @@ def test_integers_of_numpy_are_integers(name: str) -> None:
     assert y.shape == (STEPS, STREAMS, WIDTH)
     assert {type(core.input_size), type(core.width), type(core.clock_period), type(core.state_size)} == {int}
     assert all(type(row.period) is int for row in core.levels())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_actions_are_taken_in_any_precision_where_they_are_taken_at_all(name: str) -> None:
+    core, life = build(name), Life()
+    life.action = (life.action > 0).double()
+    expected, _ = core(life.x, core.initial_state(STREAMS), life.is_first, None, life.action)
+    y, _ = core(life.x, core.initial_state(STREAMS), life.is_first, None, life.action.long())
+    assert torch.equal(y, expected)
+    kind, options = VARIANTS[name]
+    deaf = make_core(kind, input_size=SIZE, width=WIDTH, **options)
+    for action in (life.action.long(), torch.full_like(life.action, torch.nan)):
+        told, _ = deaf(life.x, deaf.initial_state(STREAMS), life.is_first, None, action)
+        silent, _ = deaf(life.x, deaf.initial_state(STREAMS), life.is_first)
+        assert torch.equal(told, silent)
+        step = slice(0, 1)
+        acted, _ = deaf.act(life.x[step], deaf.initial_state(STREAMS), life.is_first[step], None, action[step], 0)
+        torch.testing.assert_close(acted, silent[step])
