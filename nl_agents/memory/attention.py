@@ -175,6 +175,11 @@ class AttentionCore(MemoryCore):
         kept = kept.masked_fill(~keep.unsqueeze(-1), 0.0).unflatten(-1, (2, self.groups, self.key_size))
         return AttentionState(kept[:, :, 0], kept[:, :, 1], keep.sum(1))
 
+    def matrices(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """See ``MemoryCore.matrices``: the window, a step a row."""
+        window = (self.window, self.groups * self.key_size)
+        return {"key": (window,), "value": (window,)}
+
     def levels(self) -> list[LevelInfo]:
         """One row: the window."""
         floats = 2 * self.window * self.groups * self.key_size

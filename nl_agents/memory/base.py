@@ -156,6 +156,16 @@ class MemoryCore(nn.Module, ABC):
             leaves.append(owner)
         return self.state_type(*leaves)
 
+    def matrices(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """Tells which numbers of a state form matrices that every write changes by one of rank 1.
+
+        Returns:
+            Leaf -> (rows, columns) of the matrices that lie in it one after the other, again and again, row by row.
+            Here: a leaf [B, ..., m, n] holds matrices of m x n. A core that keeps them otherwise says so itself.
+        """
+        leaves = self.initial_state(1, device="cpu")._asdict().items()
+        return {name: (tuple(leaf.shape[-2:]),) for name, leaf in leaves if leaf.dim() > 2}
+
     def clock_marks(self) -> tuple[int, ...]:
         """Periods (env steps) at whose multiples the step clock makes the core write or anchor something.
 

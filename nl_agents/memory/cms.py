@@ -213,6 +213,11 @@ class ContinuumMemory(MemoryCore):
         given = state[:4]
         return z, [torch.stack(leaf, 1) if leaf else old for leaf, old in zip(leaves, given, strict=True)]
 
+    def matrices(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """See ``MemoryCore.matrices``: both layers of every block; inputs are vectors."""
+        layers = (self.size, self.width), (self.size, self.size)
+        return dict.fromkeys(("level_delta", "level_gradient", "level_start"), layers)
+
     def clock_marks(self) -> tuple[int, ...]:
         """Writes of the act-time levels."""
         return tuple(row.period for row in self.state_levels()) or (1,)

@@ -123,6 +123,10 @@ class DiagonalCore(MemoryCore):
         last = hidden[-1].masked_fill(broken & still[-1].unsqueeze(-1), torch.nan)
         return spoil(cast(Tensor, y), spoilt, still.any(-1)), DiagonalState(last)
 
+    def matrices(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """See ``MemoryCore.matrices``: none, each number decays by itself."""
+        return {}
+
     def levels(self) -> list[LevelInfo]:
         """One row a kind of channel."""
         cleared = int(self.clears.sum())

@@ -219,6 +219,10 @@ class SelfModifyingCore(MemoryCore):
         leaves = zip(*(result[1] for result in results), strict=True)
         return y, ModifyingState(*(torch.cat(leaf)[order] for leaf in leaves))
 
+    def matrices(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """See ``MemoryCore.matrices``: the layers of every memory; past inputs are vectors."""
+        return dict.fromkeys(("delta", "momentum", "anchor"), tuple(self.memory.shapes))
+
     def clock_marks(self) -> tuple[int, ...]:
         """Ends of chunks, of the main memory and of the projections."""
         return self.rule.chunk, self.rule.projection_chunk

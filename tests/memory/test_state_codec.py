@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ from nl_agents.errors import ConfigError, NonFiniteError, StateMismatchError, Un
 from nl_agents.memory import CODECS, MemoryCore, make_codec, make_core
 from nl_agents.memory.base import CLOCK
 from nl_agents.memory.chosen_levels import leave_out
+from nl_agents.memory.cms import ContinuumMemory
 from nl_agents.memory.fast_block import FastBlock
+from nl_agents.memory.hope import HopeCore
+from nl_agents.memory.state_layout import state_layout
 from tests.memory.cores import ACTIONS, SIZE, VARIANTS, WIDTH
 
 NAMES = ("float32", "bf16", "int8", "int8:5", "low-rank:1")
@@ -199,6 +203,37 @@ def test_levels_left_out_pass_their_input_on() -> None:
     y, _ = fast(x, inputs, fast.initial_state(STREAMS), none, None, None, 0)
     assert torch.equal(y, x) and torch.equal(slow(x), x)
     assert not torch.equal(core.get_submodule("slow.1")(x), x)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_memory_written_once_has_rank_one(variant: str) -> None:
+    core = build(variant)
+    torch.manual_seed(0)
+    for parameter in core.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    core.double()
+    if not has_matrices(core):
+        return
+    x, state = torch.randn(2, STREAMS, SIZE).double(), core.initial_state(STREAMS)
+    firsts, valid = torch.zeros(2, STREAMS, dtype=torch.bool), torch.ones(2, STREAMS, dtype=torch.bool)
+    with torch.no_grad():
+        state = core(x[:1], state, firsts[:1])[1]  # act-time levels learn from the second step on
+        if isinstance(core, HopeCore | ContinuumMemory):
+            state = core(x[1:], core.initial_state(STREAMS)._replace(**last_step(state)), firsts[:1], valid[:1])[1]
+    packed = core.pack(state)
+    written = 0
+    for piece in state_layout(core).pieces:
+        if piece.matrix is not None:
+            sizes = torch.linalg.svdvals(packed[:, piece.columns].view(-1, *piece.matrix))
+            assert bool((sizes[:, 1:] <= 1e-9 * sizes[:, :1] + 1e-14).all()), piece.name
+            written += int((sizes[:, 0] > 1e-9).sum())
+    assert written > 0
+
+
+def last_step(state: Any) -> dict[str, Tensor]:
+    """What a state says of the last step, and nothing that it has written."""
+    names = ("level_key", "level_signal", "level_input", "signal", "phase")
+    return {name: leaf for name, leaf in state._asdict().items() if name in names}
 
 
 LEVELS = [
