@@ -258,6 +258,7 @@ class MemoryCore(nn.Module, ABC):
         if self._leaves is None:  # shapes without the batch; dtypes where they are not the core's precision
             fresh = self.initial_state(1, device="cpu")
             self._leaves = [(leaf.shape[1:], None if leaf.is_floating_point() else leaf.dtype) for leaf in fresh]
+        own = x.dtype
         for name, leaf, (shape, dtype) in zip(self.state_type._fields, state, self._leaves, strict=True):
             if leaf.shape[:1] != x.shape[1:2]:
                 raise StateMismatchError(
@@ -269,11 +270,11 @@ class MemoryCore(nn.Module, ABC):
                     f"{tuple(leaf.shape)}; the state is that of a core with other options: start from "
                     "core.initial_state(batch_size)"
                 )
-            if leaf.dtype != (dtype or x.dtype):
-                self._refuse_dtype(name, leaf.dtype, dtype, x.dtype)
-        if self.solves and x.dtype.itemsize < 4:
+            if leaf.dtype != (dtype or own):
+                self._refuse_dtype(name, leaf.dtype, dtype, own)
+        if self.solves and own.itemsize < 4:
             raise TypeError(
-                f"{type(self).__name__} does not run in {x.dtype}: keep the core in float32 and use torch.autocast for "
+                f"{type(self).__name__} does not run in {own}: keep the core in float32 and use torch.autocast for "
                 "what stands around it; codecs keep states in fewer bytes (nl_agents.memory.make_codec)"
             )
 
