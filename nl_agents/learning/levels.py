@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nl_agents.errors import ConfigError
 from nl_agents.optim.finite import scale_and_look
 from nl_agents.types import LevelInfo
 
@@ -29,11 +30,12 @@ class LevelScheduler:
     Args:
         groups: level name -> (parameters, period in learner updates); the level of period 1 first.
         max_norm: bound of a level's gradient norm.
+        fixed: periods stay as they are; for nested levels, whose boundaries must go on falling together.
     """
 
-    def __init__(self, groups: dict[str, tuple[list[nn.Parameter], int]], max_norm: float) -> None:
+    def __init__(self, groups: dict[str, tuple[list[nn.Parameter], int]], max_norm: float, fixed: bool = False) -> None:
         self.levels = [ParameterLevel(name, parameters, period) for name, (parameters, period) in groups.items()]
-        self.max_norm = max_norm
+        self.max_norm, self.fixed = max_norm, fixed
 
     def gather(self) -> Tensor:
         """Prepares ``grad`` of every parameter; returns the norm of the fastest level's gradient before clipping."""
@@ -66,8 +68,11 @@ class LevelScheduler:
         """Changes a level's period; a partial sum is flushed: it is stepped together with the next update's gradient.
 
         Raises:
+            ConfigError: the periods are fixed.
             ValueError: no such level, or a period < 1.
         """
+        if self.fixed:
+            raise ConfigError(f"the period of nested level {name!r} cannot change: remove the levels and stack anew")
         if period < 1:
             raise ValueError(f"period of {name} must be an integer >= 1 (learner updates), got {period}")
         for level in self.levels:

@@ -65,8 +65,8 @@ def stack_levels(
 
     Raises:
         UnknownNameError: no such block; the text lists near names.
-        ConfigError: no block chosen, one without trainable weights, weights in two levels, a rate below 0, or nested
-            levels whose periods do not divide each other or whose weights the host trains.
+        ConfigError: no block chosen, one without trainable weights, weights in two levels, a rate below 0, a bound
+            that is none, or nested levels whose periods do not divide each other or whose weights the host trains.
         ValueError: a period < 1.
     """
     if host not in ("trains", "holds"):
@@ -75,6 +75,8 @@ def stack_levels(
         raise ConfigError(f"reduction must be 'sum' or 'mean', got {reduction!r}")
     if not rate >= 0.0:
         raise ConfigError(f"rate must be >= 0, got {rate}; 0 leaves the model as it is")
+    if not max_norm > 0.0:
+        raise ConfigError(f"max_norm must be > 0, got {max_norm}; math.inf bounds nothing")
     if nested is not None and host == "trains":
         raise ConfigError("nested levels begin again and again, which would undo the host's steps: add host='holds'")
     groups: dict[str, tuple[list[nn.Parameter], int]] = {}
@@ -94,7 +96,7 @@ def stack_levels(
             groups[name] = weights, period
     if not groups:
         raise ConfigError("no block was named, so nothing is stacked; name one, such as 'mlp_extractor.policy_net'")
-    scheduler = LevelScheduler(groups, max_norm)
+    scheduler = LevelScheduler(groups, max_norm, nested is not None)
     own = optimizer([{"params": level.parameters, "name": level.name} for level in scheduler.levels], lr=rate)
     restarts = None if nested is None else Restarts(scheduler.levels, nested)
     return StackedLevels(model, scheduler, own, restarts, host == "holds", reduction == "mean")
@@ -105,7 +107,7 @@ class StackedLevels:
 
     Attributes:
         model: the model, as it was given.
-        scheduler: sums gradients and knows the periods; ``scheduler.set_period`` moves one.
+        scheduler: sums gradients and knows the periods; ``scheduler.set_period`` moves one that is not nested.
         optimizer: steps the levels; one parameter group a level.
         restarts: re-initialises nested levels; None where they are not nested.
     """
@@ -126,10 +128,24 @@ class StackedLevels:
         self._removed = False
 
     def attach(self, host: Optimizer) -> StackedLevels:
-        """Makes ``update`` run by itself just before every step of the host's optimizer; returns the levels."""
+        """Makes ``update`` run by itself just before every step of the host's optimizer; returns the levels.
+
+        Raises:
+            ConfigError: attached already; (the host's ``step``) a closure, whose gradients come too late.
+        """
         self._check()
-        self._handles.append(host.register_step_pre_hook(lambda *_: self.update()))
+        if self._handles:
+            raise ConfigError("these levels are attached to an optimizer already, and would be stepped twice")
+        self._handles.append(host.register_step_pre_hook(self._before_step))
         return self
+
+    def _before_step(self, host: Optimizer, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if any(closure is not None for closure in (*given[1:], *named.values())):
+            raise ConfigError(
+                "levels take up gradients before the host steps, and a closure makes them only then: call "
+                "loss.backward() and then step() without a closure"
+            )
+        self.update()
 
     @torch.no_grad()
     def update(self) -> None:

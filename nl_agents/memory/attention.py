@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.options import whole
 from nl_agents.memory.sound import sort_out, spoil
 from nl_agents.types import LevelInfo, Scope
 
@@ -75,13 +76,12 @@ class AttentionCore(MemoryCore):
         super().__init__(input_size, width)
         if scope not in ("episode", "never"):
             raise ValueError(f"scope must be 'episode' or 'never', got {scope!r}")
-        if heads < 1 or width % heads:
+        if width % whole("heads", heads):
             raise ValueError(f"width must be a multiple of heads >= 1, got width {width} and heads {heads}")
-        if groups < 1 or heads % groups:
+        if heads % whole("groups", groups):
             raise ValueError(f"heads must be a multiple of groups >= 1, got heads {heads} and groups {groups}")
-        if window < 1:
-            raise ValueError(f"window must be >= 1 env step, got {window}")
-        self.scope, self.heads, self.groups, self.window = scope, heads, groups, window
+        self.scope, self.heads, self.groups = scope, heads, groups
+        self.window = whole("window", window, 1, "env steps")
         self.key_size = width // heads
         self.embed = nn.Linear(input_size, width)
         self.norm = nn.LayerNorm(width)
@@ -175,12 +175,18 @@ class AttentionCore(MemoryCore):
         kept = kept.masked_fill(~keep.unsqueeze(-1), 0.0).unflatten(-1, (2, self.groups, self.key_size))
         return AttentionState(kept[:, :, 0], kept[:, :, 1], keep.sum(1))
 
+    def matrices(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """See ``MemoryCore.matrices``: the window, a step a row."""
+        window = (self.window, self.groups * self.key_size)
+        return {"key": (window,), "value": (window,)}
+
     def levels(self) -> list[LevelInfo]:
         """One row: the window."""
+        floats = 2 * self.window * self.groups * self.key_size
         return [
             LevelInfo(
                 "core.attention",
-                f"keys and values of {self.window} steps, {self.state_size} floats a stream",
+                f"keys and values of {self.window} steps, {floats} floats a stream",
                 "encoded observation, action, reward",
                 "none of its own: queries, keys and values trained by the outer loss",
                 1,

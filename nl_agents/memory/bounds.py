@@ -34,6 +34,7 @@ from nl_agents.memory.hope import HopeCore
 from nl_agents.memory.mlp import MlpCore
 from nl_agents.memory.modify_core import SelfModifyingCore
 from nl_agents.memory.recurrent import GruCore, LstmCore
+from nl_agents.memory.sound import LARGEST
 from nl_agents.memory.titans import TitansCore, largest_step
 
 
@@ -44,14 +45,14 @@ def state_bounds(core: MemoryCore, steps: int, largest_input: float) -> dict[str
     Args:
         core: any core of the registry, with its weights as they are.
         steps: env steps since the memory was fresh, at an end of all chunks (a multiple of ``clock_period``).
-        largest_input: of all |x|.
+        largest_input: of all |x|; what lies beyond ``LARGEST`` counts as that.
 
     Raises:
         NotImplementedError: a core that nobody has proven anything of.
     """
     for kind, prove in _PROOFS.items():
         if isinstance(core, kind):
-            found: dict[str, float] = prove(core, steps, largest_input)
+            found: dict[str, float] = prove(core, steps, min(largest_input, LARGEST))
             return found
     raise NotImplementedError(f"no bound is known for a {type(core).__name__}: add its proof to {__name__}")
 

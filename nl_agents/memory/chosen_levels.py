@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 from torch import nn
 
-from nl_agents.errors import ConfigError, UnknownNameError
+from nl_agents.errors import ConfigError
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.state_layout import levels_named
 
 
 def leave_out(core: MemoryCore, names: Collection[str]) -> None:
@@ -19,23 +20,20 @@ def leave_out(core: MemoryCore, names: Collection[str]) -> None:
 
     Args:
         core: a core of one's own.
-        names: of rows of ``core.levels()``.
+        names: of rows of ``core.levels()``; a string is one.
 
     Raises:
         UnknownNameError: the core has no such level.
-        ConfigError: a learner-time level that nothing goes round.
+        ConfigError: a level that nothing goes round and that is more than state.
     """
-    rows = {row.name: row for row in core.levels()}
-    for name in names:
-        if name not in rows:
-            raise UnknownNameError("level", name, rows)
+    for name, row in levels_named(core, names).items():
         level = _module(core, name)
         mute = getattr(level, "mute", None)
         if callable(mute):
             mute()
-        elif rows[name].unit != "env step":
+        elif level is not None or row.unit != "env step":
             raise ConfigError(
-                f"level {name!r} cannot be left out: nothing goes round it, and it keeps no act-time state"
+                f"level {name!r} cannot be left out: nothing goes round it, and it is more than act-time state"
             )
 
 

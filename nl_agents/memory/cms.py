@@ -17,7 +17,8 @@ from nl_agents.memory.cms_sound import find_ruin, last_steps, show_ruin
 from nl_agents.memory.continuum import LearnerTimeLevel
 from nl_agents.memory.fast_block import Context, FastBlock, FastState, Reduction
 from nl_agents.memory.last_valid import shift
-from nl_agents.memory.sound import all_finite, sort_out, spoil
+from nl_agents.memory.options import whole
+from nl_agents.memory.sound import all_sound, bounded, sort_out, spoil
 from nl_agents.types import LevelInfo, Scope
 
 Variant = Literal["sequential", "nested", "independent"]
@@ -96,6 +97,7 @@ class ContinuumMemory(MemoryCore):
     """
 
     state_type = ContinuumState
+    shared = ("signal",)
     omega: Tensor
     clears: Tensor
 
@@ -117,11 +119,12 @@ class ContinuumMemory(MemoryCore):
         expansion: float = 0.5,
     ) -> None:
         _check_options(variant, scope, reduction, periods, slow_periods)
-        _check_numbers(size=size, retention=retention, radius=radius, blend=blend, expansion=expansion)
+        whole("size", size)
+        _check_numbers(retention=retention, radius=radius, blend=blend, expansion=expansion)
         super().__init__(input_size, width, action_size, math.lcm(*periods))
-        self.variant, self.size = variant, size
+        self.variant, self.size, periods = variant, int(size), tuple(map(int, periods))
         self.embed = nn.Linear(input_size, width)
-        outer = (*periods[1:], None) if variant == "nested" else (None,) * len(periods)
+        outer = (*periods[1:], None)[: len(periods)] if variant == "nested" else (None,) * len(periods)
         clears = {"episode": len(periods), "never": 0, "split": len(periods) // 2}[scope]
         scopes: list[Scope] = ["episode" if index < clears else "never" for index in range(len(periods))]
         self.fast = nn.ModuleList(
@@ -158,15 +161,16 @@ class ContinuumMemory(MemoryCore):
     ) -> tuple[Tensor, ContinuumState]:
         """See ``MemoryCore.forward``. Streams whose clocks differ are run in groups of equal clock."""
         self.check(x, state, is_first, is_valid, last_action)
+        last_action = self._fed(last_action, x)
         if phase is None:
             clocks = state.phase.unique().tolist()
             if len(clocks) > 1:
                 return run_by_clock(self, clocks, x, state, is_first, is_valid, last_action)
             phase = int(clocks[0])
         x, resets, writes, spoilt = sort_out(x, is_first, is_valid)
-        if last_action is not None and not (x.is_cpu and all_finite(last_action)):
+        if last_action is not None and not (x.is_cpu and all_sound((last_action,))):
             fine = last_action.isfinite().all(-1)
-            last_action = last_action.masked_fill(~fine.unsqueeze(-1), 0.0)
+            last_action = bounded(last_action).masked_fill(~fine.unsqueeze(-1), 0.0)
             writes, spoilt = writes & fine, spoilt | (writes & ~fine)
         kept, ruin = find_ruin(state, self.clears, resets, writes)
         signal, learns, newest, lost = F.linear(x.detach(), self.omega), ruin.learns & ~is_first, None, None
@@ -208,6 +212,11 @@ class ContinuumMemory(MemoryCore):
         ]
         given = state[:4]
         return z, [torch.stack(leaf, 1) if leaf else old for leaf, old in zip(leaves, given, strict=True)]
+
+    def matrices(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """See ``MemoryCore.matrices``: both layers of every block; inputs are vectors."""
+        layers = (self.size, self.width), (self.size, self.size)
+        return dict.fromkeys(("level_delta", "level_gradient", "level_start"), layers)
 
     def clock_marks(self) -> tuple[int, ...]:
         """Writes of the act-time levels."""
@@ -253,8 +262,7 @@ def _check_options(
         raise ConfigError("a continuum memory needs a level: periods in env steps, or slow_periods in learner updates")
     for name, unit, group in (("periods", "env steps", periods), ("slow_periods", "learner updates", slow_periods)):
         for period in group:
-            if not isinstance(period, int) or period < 1:
-                raise ValueError(f"{name} must be integers >= 1 ({unit}), got {group}")
+            whole(f"each of {name}", period, 1, unit)
     for fast, slow in itertools.pairwise(periods):
         if variant == "nested" and (slow % fast or slow == fast):
             raise ConfigError(
@@ -266,7 +274,6 @@ def _check_options(
 def _check_numbers(**numbers: float) -> None:
     """Raises a ValueError that names the range of the first number outside it."""
     ranges = {
-        "size": (1, math.inf, "an integer >= 1"),
         "retention": (1.0, math.inf, "a time constant >= 1 in env steps"),
         "radius": (1e-9, math.inf, "a norm > 0"),
         "blend": (1e-9, 1 - 1e-9, "a share between 0 and 1"),
@@ -274,5 +281,5 @@ def _check_numbers(**numbers: float) -> None:
     }
     for name, value in numbers.items():
         low, high, words = ranges[name]
-        if not low <= value <= high:
+        if not (low <= value <= high and math.isfinite(value)):
             raise ValueError(f"{name} must be {words}, got {value}")

@@ -29,7 +29,7 @@ def make_codec(name: str, core: MemoryCore, without: Collection[str] = ()) -> St
         without: levels whose state is not stored (``chosen_levels``).
 
     Raises:
-        UnknownNameError: no such codec.
+        UnknownNameError: no such codec or level.
         ConfigError: a parameter that cannot work on this state.
     """
     kind, colon, given = name.partition(":")

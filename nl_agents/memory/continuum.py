@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from nl_agents.memory.delta_scan import Piece, pieces
 from nl_agents.memory.form import compiled
+from nl_agents.memory.options import whole
 from nl_agents.types import LevelInfo, Scope
 
 
@@ -67,8 +68,7 @@ class ActTimeLevel(nn.Module):
         retention: float = 1e4,
     ) -> None:
         super().__init__()
-        if period < 1:
-            raise ValueError(f"period must be an integer >= 1 (env steps), got {period}")
+        period = whole("period", period, 1, "env steps")
         if scope not in ("episode", "never"):
             raise ValueError(f"scope must be 'episode' or 'never', got {scope!r}")
         self.period, self.size, self.scope, self.action_size = period, size, scope, action_size
@@ -177,7 +177,7 @@ class ActTimeLevel(nn.Module):
 
     def levels(self, prefix: str) -> list[LevelInfo]:
         """The level's row in a nest."""
-        stores = f"{self.size}x{self.size} matrix, {2 * self.size * self.size} floats a stream"
+        stores = f"{self.size}x{self.size} matrix, {2 * self.size * (self.size + 1)} floats a stream"
         objective = "L2: next change of the encoded input"
         return [LevelInfo(prefix, stores, "its input and the action", objective, self.period, "env step", self.scope)]
 
@@ -214,9 +214,7 @@ class LearnerTimeLevel(nn.Module):
 
     def __init__(self, width: int, hidden: int, period: int) -> None:
         super().__init__()
-        if period < 1:
-            raise ValueError(f"period must be an integer >= 1 (learner updates), got {period}")
-        self.period = period
+        self.period = whole("period", period, 1, "learner updates")
         self.norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.options import check_retention, whole
 from nl_agents.memory.sound import mend, sort_out, spoil
 from nl_agents.types import LevelInfo, Scope
 
@@ -75,11 +76,8 @@ class DiagonalCore(MemoryCore):
         super().__init__(input_size, width)
         if scope not in ("episode", "never", "split"):
             raise ValueError(f"scope must be 'episode', 'never' or 'split', got {scope!r}")
-        if states < 1:
-            raise ValueError(f"states must be >= 1 number a channel, got {states}")
-        if not 1.0 < retention[0] <= retention[1]:
-            raise ValueError(f"retention must be time constants 1 < low <= high in env steps, got {retention}")
-        self.states = states
+        check_retention(retention)
+        self.states = whole("states", states, 1, "numbers a channel")
         episode_channels = {"episode": width, "never": 0, "split": width // 2}[scope]
         self.register_buffer("clears", torch.arange(width) < episode_channels, persistent=False)
         self.embed = nn.Linear(input_size, width)
@@ -124,6 +122,10 @@ class DiagonalCore(MemoryCore):
         still = broken.any(-1) & (cut.squeeze(-1).cumsum(0) == 0)  # [T, B, W] what is broken has not been cleared yet
         last = hidden[-1].masked_fill(broken & still[-1].unsqueeze(-1), torch.nan)
         return spoil(cast(Tensor, y), spoilt, still.any(-1)), DiagonalState(last)
+
+    def matrices(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """See ``MemoryCore.matrices``: none, each number decays by itself."""
+        return {}
 
     def levels(self) -> list[LevelInfo]:
         """One row a kind of channel."""

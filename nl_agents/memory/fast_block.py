@@ -224,9 +224,13 @@ class FastBlock(nn.Module):
         assert self.blend_logit is not None
         return torch.lerp(start, delta, torch.sigmoid(self.blend_logit))
 
+    def mute(self) -> None:
+        """Takes the block out, in place: it adds nothing to its input, as on the day it was born."""
+        nn.init.zeros_(self.out.weight)
+
     def levels(self, prefix: str) -> list[LevelInfo]:
         """The block's row in a nest, and that of its initial weights where they are a level of their own."""
-        floats = 2 * self.weights
+        floats = 2 * self.weights + self.up_0.shape[1]  # delta, gradient and the last input
         own = f"perceptron, {floats} floats a stream"
         goal = "L2: next change of the encoded input"
         rows = [LevelInfo(prefix, own, "its input and the action", goal, self.period, "env step", self.scope)]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore, NoState
-from nl_agents.memory.sound import all_finite, spoil
+from nl_agents.memory.options import whole
+from nl_agents.memory.sound import all_sound, bounded, spoil
 from nl_agents.types import LevelInfo
 
 
@@ -27,8 +28,7 @@ class FeedForwardCore(MemoryCore):
 
     def __init__(self, input_size: int, width: int, *, depth: int = 1, expansion: float = 1.0) -> None:
         super().__init__(input_size, width)
-        if depth < 0:
-            raise ValueError(f"depth must be >= 0 blocks, got {depth}")
+        depth = whole("depth", depth, 0, "blocks")
         self.embed = nn.Linear(input_size, width)
         self.blocks = nn.ModuleList(_Block(width, max(1, int(expansion * width))) for _ in range(depth))
         self.norm_out = nn.LayerNorm(width)
@@ -49,8 +49,8 @@ class FeedForwardCore(MemoryCore):
     ) -> tuple[Tensor, NoState]:
         """See ``MemoryCore.forward``; only ``x`` matters; where it is not finite the read-out is nan."""
         self.check(x, state, is_first, is_valid, last_action)
-        broken = None if x.is_cpu and all_finite(x) else ~x.isfinite().all(-1)
-        h = self.embed(x if broken is None else x.masked_fill(broken.unsqueeze(-1), 0.0))
+        broken = None if x.is_cpu and all_sound((x,)) else ~x.isfinite().all(-1)
+        h = self.embed(x if broken is None else bounded(x).masked_fill(broken.unsqueeze(-1), 0.0))
         for block in self.blocks:
             h = block(h)
         y = cast(Tensor, self.norm_out(h))

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.options import check_retention, whole
 from nl_agents.memory.sound import mend_matrices, sort_out, spoil
 from nl_agents.types import LevelInfo, Scope
 
@@ -87,6 +88,7 @@ class GatedDeltaCore(MemoryCore):
     """
 
     state_type = GatedDeltaState
+    solves = True
     clears: Tensor
 
     def __init__(
@@ -103,12 +105,10 @@ class GatedDeltaCore(MemoryCore):
         super().__init__(input_size, width)
         if scope not in ("episode", "never", "split"):
             raise ValueError(f"scope must be 'episode', 'never' or 'split', got {scope!r}")
-        if heads < 1 or width % heads:
+        if width % whole("heads", heads):
             raise ValueError(f"width must be a multiple of heads >= 1, got width {width} and heads {heads}")
-        if chunk < 1:
-            raise ValueError(f"chunk must be >= 1 env steps, got {chunk}")
-        if not 1.0 < retention[0] <= retention[1]:
-            raise ValueError(f"retention must be time constants 1 < low <= high in env steps, got {retention}")
+        chunk = whole("chunk", chunk, 1, "env steps")
+        check_retention(retention)
         if not 0.0 < step_limit <= 2.0:
             raise ValueError(f"step_limit must lie in (0, 2]: steps beyond 2 grow without bound; got {step_limit}")
         self.heads, self.key_size, self.chunk, self.step_limit = heads, width // heads, chunk, float(step_limit)

@@ -14,8 +14,9 @@ from nl_agents.memory.clocks import run_by_clock
 from nl_agents.memory.continuum import ActTimeLevel, ActTimeState, LearnerTimeLevel
 from nl_agents.memory.form import hope_act
 from nl_agents.memory.hope_sound import run_soundly
+from nl_agents.memory.options import hidden_size, whole
 from nl_agents.memory.self_modifying import SelfModifyingMemory, SelfModifyingState
-from nl_agents.memory.sound import all_finite
+from nl_agents.memory.sound import all_sound
 from nl_agents.memory.views import KeptViews
 from nl_agents.types import LevelInfo
 
@@ -58,6 +59,7 @@ class HopeCore(MemoryCore):
     """
 
     state_type = HopeState
+    solves = True
 
     def __init__(
         self,
@@ -76,14 +78,16 @@ class HopeCore(MemoryCore):
         step_limit: float = 1.0,
         projection_retention: float | None = None,
     ) -> None:
-        super().__init__(input_size, width, action_size, max(1, math.lcm(chunk, level_period)))
+        chunk, level_period = whole("chunk", chunk, 1, "env steps"), whole("level_period", level_period, 1, "env steps")
+        super().__init__(input_size, width, action_size, math.lcm(chunk, level_period))
+        width = self.width
         self.embed = nn.Linear(input_size, width) if input_size != width else nn.Identity()
         self.norm = nn.LayerNorm(width)
         self.memory = SelfModifyingMemory(
             width, heads, key_size, chunk, never_heads, retention, step_limit, projection_retention
         )
-        self.fast = ActTimeLevel(width, input_size, action_size, level_period, level_size)
-        hidden = int(expansion * width)
+        self.fast = ActTimeLevel(width, input_size, action_size, level_period, whole("level_size", level_size))
+        hidden = hidden_size(expansion, width) if slow_periods else 0
         self.slow = nn.ModuleList(LearnerTimeLevel(width, hidden, period) for period in slow_periods)
         self.norm_out = nn.LayerNorm(width)
         self.views: KeptViews[Any] = KeptViews()
@@ -106,6 +110,7 @@ class HopeCore(MemoryCore):
     ) -> tuple[Tensor, HopeState]:
         """See ``MemoryCore.forward``. Streams whose clocks differ are run in groups of equal clock."""
         self.check(x, state, is_first, is_valid, last_action)
+        last_action = self._fed(last_action, x)
         if phase is None:
             clocks = state.phase.unique().tolist()
             if len(clocks) > 1:
@@ -124,9 +129,10 @@ class HopeCore(MemoryCore):
         phase: int | None = None,
     ) -> tuple[Tensor, HopeState]:
         """See ``MemoryCore.act``: the matrices of ``state`` are changed in place on CPU."""
-        if phase is None:
+        if phase is None or (isinstance(x, Tensor) and torch.is_autocast_enabled(x.device.type)):
             return super().act(x, state, is_first, is_valid, last_action, phase)
         self.check(x, state, is_first, is_valid, last_action)
+        last_action = self._fed(last_action, x)
         if hope_act is not None and hope_act.serves(self, x):
             stepped = hope_act.step(self, x, state, is_first, is_valid, last_action, phase)
             if stepped is not None:
@@ -143,8 +149,7 @@ class HopeCore(MemoryCore):
         phase: int,
         acting: bool,
     ) -> tuple[Tensor, HopeState]:
-        given = (x, *state[:-1]) if last_action is None else (x, last_action, *state[:-1])
-        if x.is_cpu and all_finite(*given):
+        if x.is_cpu and all_sound((x,) if last_action is None else (x, last_action), state[:-1]):
             if is_valid is not None and bool(is_valid.all()):
                 is_valid = None  # nothing to mask
             return self._run_finite(x, state, is_first, is_valid, last_action, phase, acting)

@@ -16,6 +16,7 @@ from nl_agents.memory.delta_kernel import Array, Rows
 from nl_agents.memory.delta_step import run_step
 from nl_agents.memory.lanes import LANES, add, compiled, load, splat, total
 from nl_agents.memory.level_kernel import run_level
+from nl_agents.memory.sound import LARGEST
 from nl_agents.memory.streams import in_rows, layer_norm, linear, side_by_side, silu, squash
 from nl_agents.memory.tiles import whole_rows
 from nl_agents.memory.views import Views
@@ -43,11 +44,20 @@ def _adds_up(numbers: Array) -> bool:
 
 
 @compiled
-def all_finite(
+def _lies_within(numbers: Array, largest: float) -> bool:
+    """Whether no number of an array is beyond +-``largest``, nor a nan."""
+    beyond = 0
+    for number in numbers.ravel():
+        beyond += not (-largest <= number <= largest)
+    return beyond == 0
+
+
+@compiled
+def all_sound(
     x: Array, action: Array, delta: Array, anchor: Array, level: Array, gradient: Array, key: Array, signal: Array
 ) -> bool:
-    """Whether all that a step is told and remembers is finite; a sum that overflows is taken for one that is not."""
-    told = _adds_up(x) and _adds_up(action) and _adds_up(key) and _adds_up(signal)
+    """Whether all that a step is told lies within ``LARGEST`` and all that it remembers adds up to a finite sum."""
+    told = _lies_within(x, LARGEST) and _lies_within(action, LARGEST) and _adds_up(key) and _adds_up(signal)
     return told and _adds_up(delta) and _adds_up(anchor) and _adds_up(level) and _adds_up(gradient)
 
 
@@ -217,7 +227,7 @@ def step(
 ) -> tuple[Tensor, HopeState] | None:
     """``HopeCore.forward`` for one step x [1, B, I] without gradients; ``state`` is given away.
 
-    None, with nothing changed, where something is not finite.
+    None, with nothing changed, where something is not finite, or huge.
     """
     weights, level = core.views.of(lambda: Weights(core)), core.fast
     state = core.state_type(*(leaf.contiguous() for leaf in state))
@@ -226,7 +236,7 @@ def step(
     flags = first, np.ones_like(first) if is_valid is None else is_valid.contiguous().numpy()
     rows = x.contiguous().numpy()[0]
     actions = np.empty((len(rows), 0), rows.dtype) if last_action is None else last_action.contiguous().numpy()[0]
-    if not all_finite(rows, actions, delta, anchor, level_delta, level_gradient, key, signal):
+    if not all_sound(rows, actions, delta, anchor, level_delta, level_gradient, key, signal):
         return None
     given = side_by_side(rows)
     z = given.copy() if weights.embed is None else embed(given, *weights.embed)

@@ -37,7 +37,7 @@ def run_soundly(
         Read-outs and memory of ``run``, with nan where this module says so.
     """
     told = x if last_action is None else torch.cat((x, last_action), dim=-1)
-    steps = sort_out(told, is_first, is_valid)
+    steps = sort_out(told, is_first, is_valid, keeps_idle=True)  # as they are where all is finite
     resets, begun = steps.resets, steps.resets.cumsum(0) > 0  # [T, B]
     leaves, broken = zip(*(mend(leaf) for leaf in state[:-1]), strict=True)
     heads = (broken[0] | broken[1]).flatten(2).any(-1)  # [B, H]
@@ -54,7 +54,7 @@ def run_soundly(
     before = torch.cat((torch.zeros_like(paid[:1]), paid[:-1]))
     is_first = writes & (resets | (count > before) | (unseen & (writes.cumsum(0) == 1)))
     cut = (x.shape[-1], 0 if last_action is None else last_action.shape[-1])
-    given, action = steps.x.masked_fill(~writes.unsqueeze(-1), 0.0).split(cut, dim=-1)
+    given, action = steps.x.split(cut, dim=-1)
     make: Any = core.state_type
     y, after = run(given, make(*leaves, state[-1]), is_first, writes, None if last_action is None else action)
     unpaid = count[-1] > paid[-1]  # [B] cleared by a step that wrote nothing, and not written since

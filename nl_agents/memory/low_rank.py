@@ -19,8 +19,8 @@ class LowRankCodec(StateCodec):
     U_r are the singular vectors of its r largest singular values (those of the shorter side: M V_r V_r^T where m > n).
 
     By Eckart and Young (1936) no matrix of rank r lies nearer; what is read back is off, in every number, by at most
-    the first singular value that was dropped. A memory written w times since it was fresh has rank w at most. Vectors,
-    and matrices that the factors would not make smaller, are kept as they are.
+    the first singular value that was dropped. Matrices (``MemoryCore.matrices``) written w times since they were fresh
+    have rank w at most. Vectors, and matrices that the factors would not make smaller, are kept as they are.
 
     Args:
         layout: what the packed vector is made of.

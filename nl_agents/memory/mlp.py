@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from nl_agents.errors import ConfigError
 from nl_agents.memory.base import MemoryCore, NoState
-from nl_agents.memory.sound import all_finite, spoil
+from nl_agents.memory.options import whole
+from nl_agents.memory.sound import all_sound, bounded, spoil
 from nl_agents.types import LevelInfo
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -51,8 +52,7 @@ class MlpCore(MemoryCore):
         self, input_size: int, width: int, *, depth: int = 2, activation: str = "relu", layer_norm: bool = False
     ) -> None:
         super().__init__(input_size, width)
-        if depth < 1:
-            raise ConfigError(f"depth must be >= 1 hidden layers, got {depth}")
+        depth = whole("depth", depth, 1, "hidden layers")
         if activation not in (*ACTIVATIONS, "crelu"):
             raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)} or crelu, got {activation!r}")
         if activation == "crelu" and width % 2:
@@ -82,8 +82,8 @@ class MlpCore(MemoryCore):
     ) -> tuple[Tensor, NoState]:
         """See ``MemoryCore.forward``; only ``x`` matters; where it is not finite the read-out is nan."""
         self.check(x, state, is_first, is_valid, last_action)
-        broken = None if x.is_cpu and all_finite(x) else ~x.isfinite().all(-1)
-        y = cast(Tensor, self.layers(x if broken is None else x.masked_fill(broken.unsqueeze(-1), 0.0)))
+        broken = None if x.is_cpu and all_sound((x,)) else ~x.isfinite().all(-1)
+        y = cast(Tensor, self.layers(x if broken is None else bounded(x).masked_fill(broken.unsqueeze(-1), 0.0)))
         return y if broken is None else spoil(y, broken), state
 
     def levels(self) -> list[LevelInfo]:

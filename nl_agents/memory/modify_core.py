@@ -82,6 +82,7 @@ class SelfModifyingCore(MemoryCore):
     """
 
     state_type = ModifyingState
+    solves = True
     clears: Tensor
 
     def __init__(
@@ -217,6 +218,10 @@ class SelfModifyingCore(MemoryCore):
         y = torch.cat([result[0] for result in results], dim=1)[:, order]
         leaves = zip(*(result[1] for result in results), strict=True)
         return y, ModifyingState(*(torch.cat(leaf)[order] for leaf in leaves))
+
+    def matrices(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """See ``MemoryCore.matrices``: the layers of every memory; past inputs are vectors."""
+        return dict.fromkeys(("delta", "momentum", "anchor"), tuple(self.memory.shapes))
 
     def clock_marks(self) -> tuple[int, ...]:
         """Ends of chunks, of the main memory and of the projections."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from nl_agents.memory.options import check_retention, whole
 from nl_agents.memory.titans import largest_step
 
 Form = Literal["linear", "mlp"]
@@ -66,8 +67,7 @@ class Rule:
         if not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
         for name in ("chunk", "projection_chunk"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be an integer >= 1 (env steps), got {getattr(self, name)!r}")
+            whole(name, getattr(self, name), 1, "env steps")
         if self.step_limit is not None and not 0.0 < self.step_limit <= 1.0:
             raise ValueError(f"step_limit must lie in (0, 1] or be None, got {self.step_limit}")
         if not self.radius > 0.0:
@@ -120,11 +120,8 @@ def check_sizes(
     """Raises ValueError, saying what was expected, for a core's options that are not the rule's."""
     if scope not in ("episode", "never", "split"):
         raise ValueError(f"scope must be 'episode', 'never' or 'split', got {scope!r}")
-    if heads < 1 or key_size < 1:
-        raise ValueError(f"heads and key_size must be integers >= 1, got {heads} and {key_size}")
-    if window < 0:
-        raise ValueError(f"window must be >= 0 env steps, got {window}")
+    for name, value, least in (("heads", heads, 1), ("key_size", key_size, 1), ("window", window, 0)):
+        whole(name, value, least)
     if round(expansion * key_size) < 1:
         raise ValueError(f"expansion must give at least one hidden unit, got {expansion} of {key_size}")
-    if not 1.0 < retention[0] <= retention[1]:
-        raise ValueError(f"retention must be time constants 1 < low <= high in env steps, got {retention}")
+    check_retention(retention)

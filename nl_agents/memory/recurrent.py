@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from nl_agents.memory.base import MemoryCore
 from nl_agents.memory.segments import Stretches, segments, stretches
-from nl_agents.memory.sound import all_finite
+from nl_agents.memory.sound import all_sound, bounded
 from nl_agents.types import LevelInfo, Scope
 
 
@@ -99,7 +99,7 @@ class FusedRecurrentCore(MemoryCore):
         resets = None if self.scope == "never" else is_first if is_valid is None else is_first & is_valid
         if x.shape[0] == 1:
             return self._step(x, state, resets, is_valid)
-        if not all_finite(x, *state):
+        if not all_sound((x,), state):
             return self._one_by_one(x, state, resets, is_valid)
         if is_valid is None and (resets is None or not bool(resets[1:].any())):
             return self._fused(x, state if resets is None else self._clear(state, resets[0]))
@@ -111,7 +111,7 @@ class FusedRecurrentCore(MemoryCore):
     def _step(self, x: Tensor, state: Any, resets: Tensor | None, is_valid: Tensor | None) -> tuple[Tensor, Any]:
         """One step without any look at the flags by the host."""
         start = state if resets is None else self._clear(state, resets[0])
-        if x.is_cpu and all_finite(x, *start):
+        if x.is_cpu and all_sound((x,), start):
             y, new = self._fused(x, start)
             if is_valid is None:
                 return y, new
@@ -126,7 +126,7 @@ class FusedRecurrentCore(MemoryCore):
         sound = torch.stack([leaf.isfinite().all(-1, keepdim=True) for leaf in start]).all(0)  # [B, 1]
         mended = self.state_type(*(leaf.masked_fill(~sound, 0.0) for leaf in start))
         valid = torch.ones_like(fine[0]) if is_valid is None else is_valid[0].to(x.device).unsqueeze(-1)
-        y, new = self._fused(x.masked_fill(~(fine & valid), 0.0), mended)
+        y, new = self._fused(bounded(x).masked_fill(~(fine & valid), 0.0), mended)
         read, writes = fine[0] & sound, fine[0] & sound & valid  # what is not sound stays as it is
         kept = (torch.where(writes, after, before) for after, before in zip(new, start, strict=True))
         return torch.where(valid, torch.where(read, y, torch.nan), 0.0), self.state_type(*kept)

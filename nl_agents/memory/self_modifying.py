@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from nl_agents.memory.delta_scan import SelfModifyingScan, pieces
 from nl_agents.memory.form import compiled
+from nl_agents.memory.options import check_retention, whole
 from nl_agents.types import LevelInfo
 
 
@@ -57,20 +58,19 @@ class SelfModifyingMemory(nn.Module):
         projection_retention: float | None = None,
     ) -> None:
         super().__init__()
+        heads, key_size = whole("heads", heads), whole("key_size", key_size)
         never_heads = heads - heads // 2 if never_heads is None else never_heads
-        if not 0 <= never_heads <= heads:
+        if not 0 <= whole("never_heads", never_heads, 0) <= heads:
             raise ValueError(f"never_heads must lie in 0 .. heads = {heads}, got {never_heads}")
-        if chunk < 1:
-            raise ValueError(f"chunk must be an integer >= 1 (env steps), got {chunk}")
-        if not 1.0 < retention[0] <= retention[1]:
-            raise ValueError(f"retention must be two time constants 1 < low <= high in env steps, got {retention}")
+        check_retention(retention)
         if not 0.0 < step_limit <= 2.0:
             raise ValueError(f"step_limit must lie in (0, 2]: steps beyond 2 grow without bound; got {step_limit}")
         if projection_retention is not None and not projection_retention > 0.0:
             raise ValueError(
                 f"projection_retention must be a time constant > 0 in env steps, or None, got {projection_retention}"
             )
-        self.heads, self.key_size, self.chunk, self.step_limit = heads, key_size, chunk, float(step_limit)
+        self.heads, self.key_size, self.step_limit = heads, key_size, float(step_limit)
+        self.chunk = whole("chunk", chunk, 1, "env steps")
         self.fade = 1.0 if projection_retention is None else math.exp(-chunk / projection_retention)
         self.never_heads, self.rows = never_heads, 3 * key_size + 2
         self.mix = nn.Linear(width, 3 * heads * key_size)
@@ -187,9 +187,9 @@ class SelfModifyingMemory(nn.Module):
             pieces(steps, self.chunk, phase),
             self.step_limit,
         )
-        static = torch.bmm(q.view(heads, -1, width), base[:, 2 * width + 2 :].mT)
-        read = (dynamic.view(heads, -1, width) + static).view(heads, batch, steps, width).permute(2, 1, 0, 3)
-        after = (memory.view(heads, batch, self.rows, width).permute(1, 0, 3, 2) for memory in (delta, anchor))
+        static = torch.bmm(q.reshape(heads, -1, width), base[:, 2 * width + 2 :].mT)
+        read = (dynamic.reshape(heads, -1, width) + static).view(heads, batch, steps, width).permute(2, 1, 0, 3)
+        after = (memory.reshape(heads, batch, self.rows, width).permute(1, 0, 3, 2) for memory in (delta, anchor))
         return read, SelfModifyingState(*after)
 
     def _segments(self, is_first: Tensor, is_valid: Tensor | None) -> Tensor:
@@ -203,7 +203,7 @@ class SelfModifyingMemory(nn.Module):
         rows = []
         for scope, count in (("episode", self.heads - self.never_heads), ("never", self.never_heads)):
             if count:
-                size = count * self.rows * self.key_size
+                size = 2 * count * self.rows * self.key_size  # delta and anchor
                 rows.append(
                     LevelInfo(
                         f"{prefix}.{scope}",

@@ -3,6 +3,8 @@
 In a masked product 0 * nan is nan, in values and in gradients, so masks alone do not hold a reset tight. Therefore
 numbers that are not finite are taken out before the products, and what depends on them is marked and becomes nan again
 in the end: nothing is hidden, nothing spreads over a reset or into a gradient.
+
+What is finite but huge counts as ``LARGEST``: no step is lost, and no sum overflows.
 """
 
 from __future__ import annotations
@@ -13,12 +15,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+LARGEST = 1e15
+"""Features and actions beyond +-this count as this. Layer norms sum squares of what linear layers make of them, and
+float32 ends at 3e38: sqrt(3e38) leaves layers a factor of 10^4 for weights, and for adding up features. In float64 the
+same, so that both precisions agree."""
+
 
 class Steps(NamedTuple):
     """A block of steps, sorted out.
 
     Attributes:
-        x: [T, B, D] features, zero wherever nothing is written.
+        x: [T, B, D] features within ``LARGEST``, zero wherever nothing is written (``sort_out`` may keep idle ones).
         resets: [T, B] bool, valid first steps.
         writes: [T, B] bool, valid steps with finite features: they change the memory.
         spoilt: [T, B] bool, valid steps whose features are not finite: they leave the memory alone and read out nan.
@@ -30,22 +37,34 @@ class Steps(NamedTuple):
     spoilt: Tensor
 
 
-def all_finite(*tensors: Tensor) -> bool:
-    """Whether all is finite, at the price of a sum: one that is not finite, of finite numbers, is told as not finite.
+def all_sound(told: tuple[Tensor, ...], kept: tuple[Tensor, ...] = ()) -> bool:
+    """Whether all that a core is told lies within ``LARGEST`` and all that it keeps is finite, at the price of a sum.
 
-    Reads the result on the host: for tensors on a CPU, or where a synchronisation may be.
+    Errs on the careful side: told may be no longer than ``LARGEST`` as one vector, the sum of kept must be finite.
+    Reads the result on the host, once: for tensors on a CPU, or where a synchronisation may be.
     """
-    return math.isfinite(float(torch.stack([tensor.detach().sum() for tensor in tensors]).sum()))
+    lengths = [torch.linalg.vector_norm(tensor.detach()) for tensor in told]
+    found = torch.stack(lengths + [tensor.detach().sum() for tensor in kept]).tolist()
+    return all([length <= LARGEST for length in found[: len(told)]]) and all(map(math.isfinite, found))
 
 
-def sort_out(x: Tensor, is_first: Tensor, is_valid: Tensor | None) -> Steps:
-    """Decides what each step may do; a spoilt step still clears what its first-step flag clears."""
+def bounded(x: Tensor) -> Tensor:
+    """Returns x within ``LARGEST`` (no gradient passes beyond); infinities too: they are to be looked for before."""
+    return x if x.dtype == torch.float16 else x.clamp(-LARGEST, LARGEST)  # its largest number is 65504
+
+
+def sort_out(x: Tensor, is_first: Tensor, is_valid: Tensor | None, keeps_idle: bool = False) -> Steps:
+    """Decides what each step may do; a spoilt step still clears what its first-step flag clears.
+
+    ``keeps_idle`` leaves finite features of invalid steps as they are.
+    """
     finite = x.isfinite().all(-1)
     if is_valid is None:
         writes, resets, spoilt = finite, is_first, ~finite
     else:
         writes, resets, spoilt = finite & is_valid, is_first & is_valid, ~finite & is_valid
-    return Steps(x.masked_fill(~writes.unsqueeze(-1), 0.0), resets, writes, spoilt)
+    shown = finite if keeps_idle else writes
+    return Steps(bounded(x).masked_fill(~shown.unsqueeze(-1), 0.0), resets, writes, spoilt)
 
 
 def mend(leaf: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nl_agents.memory.base import MemoryCore
+from nl_agents.memory.options import check_retention, whole
 from nl_agents.memory.sound import mend, sort_out, spoil
 from nl_agents.memory.titans_scan import Inputs, blocks, step
 from nl_agents.types import LevelInfo, Scope
@@ -79,6 +80,7 @@ class TitansCore(MemoryCore):
     """
 
     state_type = TitansState
+    solves = True
     clears: Tensor
 
     def __init__(
@@ -92,17 +94,15 @@ class TitansCore(MemoryCore):
         momentum: float = 0.5,
         retention: tuple[float, float] = (10.0, 1e5),
     ) -> None:
-        if chunk < 1:
-            raise ValueError(f"chunk must be >= 1 env steps, got {chunk}")
+        chunk = whole("chunk", chunk, 1, "env steps")
         super().__init__(input_size, width, clock_period=chunk)
         if scope not in ("episode", "never", "split"):
             raise ValueError(f"scope must be 'episode', 'never' or 'split', got {scope!r}")
-        if heads < 1 or width % heads:
+        if width % whole("heads", heads):
             raise ValueError(f"width must be a multiple of heads >= 1, got width {width} and heads {heads}")
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
-        if not 1.0 < retention[0] <= retention[1]:
-            raise ValueError(f"retention must be time constants 1 < low <= high in env steps, got {retention}")
+        check_retention(retention)
         self.heads, self.key_size, self.chunk, self.momentum = heads, width // heads, chunk, momentum
         episode_heads = {"episode": heads, "never": 0, "split": heads // 2}[scope]
         self.register_buffer("clears", torch.arange(heads) < episode_heads, persistent=False)

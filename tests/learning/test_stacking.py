@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -307,9 +308,42 @@ def test_saved_nested_levels_go_on_alike() -> None:
     ({}, {}, ConfigError, "no block was named"),
     ({lambda name, block: False: 1}, {}, ConfigError, "chose none of the model's"),
     ({"body": 1}, {"rate": -1.0}, ConfigError, "rate must be >= 0, got -1.0"),
+    ({"body": 1}, {"max_norm": 0.0}, ConfigError, "max_norm must be > 0, got 0.0; math.inf bounds nothing"),
+    ({"body": 1}, {"max_norm": math.nan}, ConfigError, "max_norm must be > 0, got nan"),
     ({"body": 1}, {"host": "sleeps"}, ConfigError, "host must be 'trains' or 'holds'"),
     ({"body": 1}, {"reduction": "max"}, ConfigError, "reduction must be 'sum' or 'mean'"),
 ])  # fmt: skip
 def test_bad_options_say_what_was_expected(periods: Any, options: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         stack_levels(Pretrained(), periods, **{"rate": 0.1, **options})
+
+
+def test_a_closure_is_refused_before_anything_moves() -> None:
+    model = Pretrained()
+    host = torch.optim.SGD(model.parameters(), 0.1)
+    stack_levels(model, PERIODS, rate=0.0, host="holds").attach(host)
+    before = copy.deepcopy(weights(model))
+
+    def closure() -> float:
+        loss_of(model, 0).backward()
+        return 0.0
+
+    for step in (lambda: host.step(closure), lambda: host.step(closure=closure)):
+        with pytest.raises(ConfigError, match=r"call loss.backward\(\) and then step\(\) without a closure"):
+            step()
+    assert equal(weights(model), before)
+    host.step(None)
+
+
+def test_levels_are_attached_once() -> None:
+    model = Pretrained()
+    host = torch.optim.SGD(model.parameters(), 0.1)
+    levels = stack_levels(model, PERIODS, rate=0.1).attach(host)
+    with pytest.raises(ConfigError, match="attached to an optimizer already, and would be stepped twice"):
+        levels.attach(host)
+
+
+def test_the_periods_of_nested_levels_stand() -> None:
+    levels = stack_levels(Pretrained(), NEST, rate=0.1, host="holds", nested=0.5)
+    with pytest.raises(ConfigError, match="the period of nested level 'body' cannot change: remove the levels"):
+        levels.scheduler.set_period("body", 3)

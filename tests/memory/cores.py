@@ -19,6 +19,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hope-portable-1": ("hope", {**HOPE, "chunk": 1, "level_period": 3}),
     "hope-portable-8": ("hope", {**HOPE, "chunk": 8, "level_period": 4}),
     "hope-portable-32": ("hope", {**HOPE, "chunk": 32, "level_period": 16}),
+    "hope-portable-one": ("hope", {**HOPE, "heads": 1, "chunk": 4, "level_period": 4}),
     "hope-cleared": ("hope", {**HOPE, "chunk": 5, "never_heads": 0, "level_period": 5}),
     "hope-never": ("hope", {**HOPE, "chunk": 4, "never_heads": 2, "level_period": 8, "slow_periods": ()}),
     "hope-reflecting": ("hope", {**HOPE, "chunk": 4, "level_period": 8, "step_limit": 2.0}),

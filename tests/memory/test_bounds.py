@@ -39,6 +39,18 @@ def test_t12_a_million_hostile_steps_of_every_core_are_on_record_within_their_bo
         assert is_within(row["leaves"]) and row["steps"] >= wanted, row["core"]
 
 
+@pytest.mark.parametrize("label", [label for label in LABELS if label not in EXACT])
+def test_t12_numbers_near_the_end_of_float32_leave_every_memory_within_its_bound(label: str) -> None:
+    core = hardened(label)
+    x = torch.randn(512, 2, 5).sign() * torch.tensor([1e25, 3e38]).view(1, 2, 1)
+    with torch.no_grad():
+        y, state = core(x, core.initial_state(2), torch.zeros(512, 2, dtype=torch.bool))
+    assert y.isfinite().all()
+    for field, limit in state_bounds(core, 512, 3e38).items():
+        leaf = getattr(state, field)
+        assert not leaf.numel() or float(leaf.abs().max()) <= limit * (1.0 + 1e-4), field
+
+
 @pytest.mark.parametrize("portable_form", [False, True], ids=["compiled", "portable"])
 def test_t12_lives_with_resets_stay_within_too(
     portable_form: bool, request: pytest.FixtureRequest, double: None

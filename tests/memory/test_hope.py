@@ -215,7 +215,7 @@ def test_memory_stays_bounded_over_1e5_adversarial_steps(kind: str, step_limit: 
     ({"level_period": 0}, "period must be an integer >= 1"),
     ({"slow_periods": (0,)}, "period must be an integer >= 1"),
     ({"never_heads": 9}, "never_heads must lie in"),
-    ({"retention": (0.5, 10.0)}, "retention must be two time constants"),
+    ({"retention": (0.5, 10.0)}, "retention must be two finite time constants"),
     ({"step_limit": 2.1}, r"step_limit must lie in \(0, 2\].*got 2.1"),
     ({"step_limit": 0.0}, r"step_limit must lie in \(0, 2\].*got 0.0"),
     ({"projection_retention": 0.0}, "projection_retention must be a time constant > 0"),

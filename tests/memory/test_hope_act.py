@@ -128,6 +128,22 @@ def test_what_is_not_finite_is_left_to_forward(where: str, number: float) -> Non
     assert acted[0, [0, 2]].isfinite().all()
 
 
+@pytest.mark.parametrize("where", ["x", "action"])
+@pytest.mark.parametrize("number", [1e15, 1e25, 3e38])
+def test_huge_numbers_are_taken_as_forward_takes_them(where: str, number: float) -> None:
+    core, flags = make(), torch.zeros(1, 3, dtype=torch.bool)
+    x, action, given = torch.randn(1, 3, SIZE), torch.randn(1, 3, ACTIONS), core.initial_state(3)
+    {"x": x, "action": action}[where][0, 1, 0] = number
+    state = HopeState(*(leaf.clone() for leaf in given))
+    for phase in range(4):
+        with torch.no_grad():
+            y, state = core(x, state, flags, None, action, phase)
+        acted, given = core.act(x, given, flags, None, action, phase)
+        for one, other in zip((acted, *given), (y, *state), strict=True):
+            assert one.isfinite().all()
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
 def test_no_neighbour_changes_a_stream_bit_for_bit() -> None:
     core = make()
     x, flags = torch.randn(1, 20, SIZE), torch.zeros(1, 20, dtype=torch.bool)

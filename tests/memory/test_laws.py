@@ -64,6 +64,23 @@ def test_hope_acts_in_place_of_the_state_it_was_given() -> None:
     assert after.delta.abs().max() > 0
 
 
+def test_an_unpacked_state_may_be_given_away(core: MemoryCore) -> None:
+    packed = core.pack(Life().run(core, core.initial_state(STREAMS))[1]).detach()[:1]
+    before = packed.clone()
+    core.act(torch.randn(1, 1, SIZE), core.unpack(packed), torch.zeros(1, 1, dtype=torch.bool), phase=0)
+    assert torch.equal(packed, before)
+
+
+def test_clocks_are_packed_exactly_in_half_precision() -> None:
+    core = make_core("titans", input_size=SIZE, width=WIDTH, heads=2, chunk=1000).bfloat16()
+    state = core.initial_state(STREAMS)
+    state = state._replace(phase=state.phase + 777, memory=torch.randn_like(state.memory))
+    packed = core.pack(state)
+    assert packed.dtype == torch.float32
+    for one, other in zip(core.unpack(packed), state, strict=True):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+
+
 def test_t2_a_sequence_may_be_split_anywhere(core: MemoryCore) -> None:
     life, state = Life(), core.initial_state(STREAMS)
     whole, end = life.run(core, state)

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nl_agents.memory import MemoryCore
+from nl_agents.memory.sound import LARGEST
 from tests.memory.cores import STEPS, STREAMS, VARIANTS, Life, build, cleared, close, outlives
 
 SOUND = list(VARIANTS)
@@ -63,6 +65,41 @@ def test_t19_a_spoilt_step_reads_nan_and_leaves_the_memory_as_it_was(core: Memor
     stepped, states = life.walk(core, core.initial_state(STREAMS))
     torch.testing.assert_close(stepped, y, equal_nan=True)
     close(states[-1], after)
+
+
+@pytest.mark.parametrize("name", SOUND, indirect=True)
+def test_t19_invalid_steps_read_the_same_whatever_the_neighbours(core: MemoryCore) -> None:
+    """Nor does it matter how the sequence is cut."""
+    life = Life()
+    life.is_first[20, 2] = False
+    clean, _ = life.run(core, core.initial_state(STREAMS))
+    life.x[20, 2] = torch.nan
+    y, after = life.run(core, core.initial_state(STREAMS))
+    close((y[:, [0, 1, 3]],), (clean[:, [0, 1, 3]],))
+    stepped, states = life.walk(core, core.initial_state(STREAMS))
+    torch.testing.assert_close(stepped, y, equal_nan=True)
+    close(states[-1], after)
+
+
+@pytest.mark.parametrize("size", [1e25, 3e38])
+@pytest.mark.parametrize("name", SOUND, indirect=True)
+def test_t19_huge_numbers_count_as_the_largest_and_ruin_nothing(core: MemoryCore, size: float) -> None:
+    """Finite numbers are lived with: in features, and in actions; forward, steps and act agree on how."""
+    life = Life()
+    life.is_valid[4:8, :2] = True
+    life.x[5, 0] = size * F.normalize(life.x[5, 0], dim=0)
+    life.action[7, 1] = size * F.normalize(life.action[7, 1], dim=0)
+    tame = life.of(torch.arange(STREAMS))
+    tame.x, tame.action = life.x.clamp(-LARGEST, LARGEST), life.action.clamp(-LARGEST, LARGEST)
+    life.x.requires_grad_()
+    y, after = life.run(core, core.initial_state(STREAMS))
+    expected, expected_after = tame.run(core, core.initial_state(STREAMS))
+    assert y.isfinite().all() and all(leaf.isfinite().all() for leaf in after)
+    close((y[life.is_valid], *after), (expected[life.is_valid], *expected_after))
+    gradients_are_finite(core, y[:, 2:].sum(), life.x)
+    gradients_are_finite(core, life.run(core, core.initial_state(STREAMS))[0].tanh().sum(), life.x)
+    stepped, states = life.walk(core, core.initial_state(STREAMS))
+    close((stepped[life.is_valid], *states[-1]), (y[life.is_valid], *after))
 
 
 @pytest.mark.parametrize(("name", "start"), starts(), indirect=["name"])

@@ -225,7 +225,7 @@ def test_scopes_and_levels() -> None:
         "2 heads, 24 floats a stream",
     ]
     (row,) = AttentionCore(SIZE, WIDTH, heads=2, window=4).levels()
-    assert (row.scope, row.stores) == ("episode", "keys and values of 4 steps, 25 floats a stream")
+    assert (row.scope, row.stores) == ("episode", "keys and values of 4 steps, 24 floats a stream")
     split = DiagonalCore(SIZE, WIDTH, states=2)
     assert [(row.scope, row.stores) for row in split.levels()] == [
         ("episode", "3 channels, 6 floats a stream"),
@@ -248,7 +248,7 @@ def test_bad_arguments_are_refused() -> None:
     for peer in (TitansCore, AttentionCore):
         with pytest.raises(ValueError, match="width must be a multiple of heads >= 1, got width 6 and heads 4"):
             peer(SIZE, WIDTH, heads=4)
-    with pytest.raises(ValueError, match="chunk must be >= 1 env steps, got 0"):
+    with pytest.raises(ValueError, match=r"chunk must be an integer >= 1 \(env steps\), got 0"):
         TitansCore(SIZE, WIDTH, heads=3, chunk=0)
     for momentum in (-0.1, 1.0):
         with pytest.raises(ValueError, match=rf"momentum must lie in \[0, 1\), got {momentum}"):
@@ -257,7 +257,7 @@ def test_bad_arguments_are_refused() -> None:
         AttentionCore(SIZE, WIDTH, scope="split")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="heads must be a multiple of groups >= 1, got heads 3 and groups 2"):
         AttentionCore(SIZE, WIDTH, heads=3, groups=2)
-    with pytest.raises(ValueError, match="window must be >= 1 env step, got 0"):
+    with pytest.raises(ValueError, match=r"window must be an integer >= 1 \(env steps\), got 0"):
         AttentionCore(SIZE, WIDTH, heads=3, window=0)
-    with pytest.raises(ValueError, match="states must be >= 1 number a channel, got 0"):
+    with pytest.raises(ValueError, match=r"states must be an integer >= 1 \(numbers a channel\), got 0"):
         DiagonalCore(SIZE, WIDTH, states=0)

@@ -237,8 +237,8 @@ def test_state_sizes_and_levels() -> None:
     ({"step_limit": 2.0}, r"step_limit must lie in \(0, 1\] or be None, got 2.0"),
     ({"radius": 0.0}, "radius must be > 0, got 0.0"),
     ({"scope": "life"}, "scope must be 'episode', 'never' or 'split', got 'life'"),
-    ({"heads": 0}, "heads and key_size must be integers >= 1, got 0 and 3"),
-    ({"window": -1}, "window must be >= 0 env steps, got -1"),
+    ({"heads": 0}, "heads must be an integer >= 1, got 0"),
+    ({"window": -1}, "window must be an integer >= 0, got -1"),
     ({"memory": "mlp", "expansion": 0.0}, "expansion must give at least one hidden unit, got 0.0 of 3"),
     ({"retention": (5.0, 2.0)}, r"time constants 1 < low <= high in env steps, got \(5.0, 2.0\)"),
 ])  # fmt: skip

@@ -165,13 +165,13 @@ def test_bad_arguments_are_refused() -> None:
         GatedDeltaCore(SIZE, WIDTH, scope="life")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="width must be a multiple of heads >= 1, got width 6 and heads 4"):
         GatedDeltaCore(SIZE, WIDTH, heads=4)
-    with pytest.raises(ValueError, match="chunk must be >= 1 env steps, got 0"):
+    with pytest.raises(ValueError, match=r"chunk must be an integer >= 1 \(env steps\), got 0"):
         GatedDeltaCore(SIZE, WIDTH, heads=3, chunk=0)
     with pytest.raises(ValueError, match=r"time constants 1 < low <= high in env steps, got \(5.0, 2.0\)"):
         GatedDeltaCore(SIZE, WIDTH, heads=3, retention=(5.0, 2.0))
     with pytest.raises(ValueError, match=r"step_limit must lie in \(0, 2\].*got 2.5"):
         GatedDeltaCore(SIZE, WIDTH, heads=3, step_limit=2.5)
-    with pytest.raises(ValueError, match="depth must be >= 0 blocks, got -1"):
+    with pytest.raises(ValueError, match=r"depth must be an integer >= 0 \(blocks\), got -1"):
         FeedForwardCore(SIZE, WIDTH, depth=-1)
     lstm, gru = LstmCore(SIZE, WIDTH), GruCore(SIZE, WIDTH)
     with pytest.raises(StateMismatchError, match="LstmCore expects a LstmState, got GruState"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +13,10 @@ from nl_agents.errors import ConfigError, NonFiniteError, StateMismatchError, Un
 from nl_agents.memory import CODECS, MemoryCore, make_codec, make_core
 from nl_agents.memory.base import CLOCK
 from nl_agents.memory.chosen_levels import leave_out
+from nl_agents.memory.cms import ContinuumMemory
+from nl_agents.memory.fast_block import FastBlock
+from nl_agents.memory.hope import HopeCore
+from nl_agents.memory.state_layout import state_layout
 from tests.memory.cores import ACTIONS, SIZE, VARIANTS, WIDTH
 
 NAMES = ("float32", "bf16", "int8", "int8:5", "low-rank:1")
@@ -58,6 +65,15 @@ def test_every_number_of_a_state_has_one_owner(variant: str) -> None:
         assert bool(((owner >= 0) & (owner < len(rows))).all() if leaf.is_floating_point() else (owner == CLOCK).all())
     owned = {int(index) for owner in owners for index in owner.unique()}
     assert owned - {CLOCK} == set(range(len(rows)))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_rows_say_how_much_a_level_owns(variant: str) -> None:
+    core = build(variant)
+    owners = [owner for name, owner in core.owners()._asdict().items() if name not in core.shared]
+    for index, row in enumerate(core.state_levels()):
+        told = re.search(r"(\d+) floats a stream", row.stores)
+        assert told is not None and int(told[1]) == sum(int((owner == index).sum()) for owner in owners), row
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -189,9 +205,92 @@ def test_levels_left_out_pass_their_input_on() -> None:
     assert not torch.equal(core.get_submodule("slow.1")(x), x)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_memory_written_once_has_rank_one(variant: str) -> None:
+    core = build(variant)
+    torch.manual_seed(0)
+    for parameter in core.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    core.double()
+    if not has_matrices(core):
+        return
+    x, state = torch.randn(2, STREAMS, SIZE).double(), core.initial_state(STREAMS)
+    firsts, valid = torch.zeros(2, STREAMS, dtype=torch.bool), torch.ones(2, STREAMS, dtype=torch.bool)
+    with torch.no_grad():
+        state = core(x[:1], state, firsts[:1])[1]  # act-time levels learn from the second step on
+        if isinstance(core, HopeCore | ContinuumMemory):
+            state = core(x[1:], core.initial_state(STREAMS)._replace(**last_step(state)), firsts[:1], valid[:1])[1]
+    packed = core.pack(state)
+    written = 0
+    for piece in state_layout(core).pieces:
+        if piece.matrix is not None:
+            sizes = torch.linalg.svdvals(packed[:, piece.columns].view(-1, *piece.matrix))
+            assert bool((sizes[:, 1:] <= 1e-9 * sizes[:, :1] + 1e-14).all()), piece.name
+            written += int((sizes[:, 0] > 1e-9).sum())
+    assert written > 0
+
+
+def last_step(state: Any) -> dict[str, Tensor]:
+    """What a state says of the last step, and nothing that it has written."""
+    names = ("level_key", "level_signal", "level_input", "signal", "phase")
+    return {name: leaf for name, leaf in state._asdict().items() if name in names}
+
+
+LEVELS = [
+    (variant, row.name) for variant, (kind, _) in VARIANTS.items() if kind in ("hope", "cms")
+    for row in build(variant).levels()
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("variant", "level"), LEVELS)
+def test_a_cms_level_left_out_has_no_say(variant: str, level: str) -> None:
+    """Whatever its weights; heads and initial weights are state alone, which is not stored."""
+    torch.manual_seed(0)
+    core = build(variant)
+    for parameter in core.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    state = core.unpack(lived(core))
+    leave_out(core, [level])
+    if "memory" in level or "start" in level:
+        return
+    x, none = torch.randn(5, STREAMS, SIZE), torch.zeros(5, STREAMS, dtype=torch.bool)
+    expected, _ = core(x, state, none)
+    for parameter in core.get_submodule(level.removeprefix("core.")).parameters():
+        parameter.data += torch.randn_like(parameter) * (parameter != 0)
+    y, _ = core(x, state, none)
+    assert torch.equal(y, expected)
+
+
+def test_a_level_that_nothing_goes_round_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = build("cms")
+    monkeypatch.delattr(FastBlock, "mute")
+    with pytest.raises(ConfigError, match=r"level 'core\.fast\.0' cannot be left out: nothing goes round it"):
+        leave_out(core, ["core.fast.0"])
+
+
+def test_what_all_levels_look_at_is_kept_for_those_that_stay() -> None:
+    core = build("cms")
+    packed = lived(core)
+    for without, kept in ((["core.fast.0"], True), (["core.fast.0", "core.fast.1"], False)):
+        codec = make_codec("float32", core, without)
+        again = core.unpack(codec.decode(codec.encode(packed)))
+        assert torch.equal(again.signal, core.unpack(packed).signal) is kept
+
+
 def test_unknown_levels_are_told() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown level 'core.fst': did you mean 'core.fast'"):
         leave_out(build("hope-8"), ["core.fst"])
+    with pytest.raises(UnknownNameError, match=r"unknown level 'core.fst': did you mean 'core.fast'"):
+        make_codec("float32", build("hope-8"), without=["core.fst"])
+
+
+def test_a_string_is_one_level() -> None:
+    core = build("hope-8")
+    one, other = (make_codec("int8", core, without) for without in ("core.fast", ["core.fast"]))
+    assert one.bytes_per_stream == other.bytes_per_stream < make_codec("int8", core).bytes_per_stream
+    torch.nn.init.ones_(core.get_submodule("fast").out.weight)
+    leave_out(core, "core.fast")
+    assert not core.get_submodule("fast").out.weight.any()
 
 
 @pytest.mark.gpu
