@@ -141,10 +141,11 @@ def table(results: Path) -> str:
         lines.append(f"| {core} | {' | '.join(cells)} |")
     budgets = ", ".join(f"{task} {runs[next(k for k in runs if k[0] == task)][0]['steps']:,}" for task in tasks)
     counts = sorted({len(group) for group in runs.values()})
-    seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
     commits = ", ".join(sorted({str(run["commit"])[:10] for group in runs.values() for run in group}))
+    few = "**Preliminary**: fewer than 3 seeds a core. " if counts[0] < 3 else ""
     return "\n".join(lines) + (
-        f"\n\nReturn of the training episodes in the last tenth of a life, mean [lowest, highest] over {seeds} seeds; "
+        f"\n\n{few}Return of the training episodes in the last tenth of a life, mean [lowest, highest] over {seeds}; "
         f"env steps: {budgets}. recurrent-ppo, width 64, rate {RATE:g} for all, {STREAMS} streams. Commit {commits}."
     )
 

@@ -296,3 +296,33 @@ def test_padding_reaches_nothing() -> None:
         y, _ = policy._process_sequence(features.flatten(0, 1), states, starts.flatten(), cell)
         reads.append(y.view(2, 9, -1))
     assert torch.equal(reads[0][0], reads[1][0]) and torch.equal(reads[0][1, :5], reads[1][1, :5])
+
+
+def test_recurrent_ppo_with_our_lstm_is_recurrent_ppo_with_its_own() -> None:
+    """From the same first values and random numbers: the same rollouts, and weights equal to rounding.
+
+    Timeouts are among them, and sequences that begin within episodes.
+    """
+    models = []
+    for policy, kwargs in (("MlpLstmPolicy", {}), ("HopePolicy", {"core": "lstm"})):
+        env = VecNormalize(make_vec_env("CartPole-v1", 4, seed=3, env_kwargs={"max_episode_steps": 21}))
+        kwargs = {"ortho_init": False, "lstm_hidden_size": 16, "net_arch": [16], **kwargs}
+        options = {"n_steps": 32, "batch_size": 128, "n_epochs": 10, "seed": 3, "device": "cpu"}
+        models.append(RecurrentPPO(policy, env, **options, policy_kwargs=kwargs))
+    stock, ours = models
+    first = {name: value.clone() for name, value in stock.policy.state_dict().items()}
+    ours.policy.load_state_dict({name: first[name.replace(".core.rnn.", ".")] for name in ours.policy.state_dict()})
+    for model in models:
+        torch.manual_seed(0)
+        np.random.seed(0)
+        model.learn(5 * 128)
+    assert 21 in [episode["l"] for episode in ours.ep_info_buffer]
+    one, other = stock.rollout_buffer, ours.rollout_buffer
+    for name in ("observations", "actions", "episode_starts"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    for name in ("rewards", "values", "log_probs", "advantages", "hidden_states_pi", "cell_states_vf"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=0.0, atol=1e-6)
+    after = stock.policy.state_dict()
+    for name, value in ours.policy.state_dict().items():
+        torch.testing.assert_close(value, after[name.replace(".core.rnn.", ".")], rtol=0.0, atol=1e-6, msg=name)
+        assert not torch.equal(value, first[name.replace(".core.rnn.", ".")]), name
