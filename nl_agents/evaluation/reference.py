@@ -128,10 +128,14 @@ def require_reference(life: Lifetime, reference: str | Mapping[str, object] | No
 
 
 def reference_for(life: Lifetime, reference: str | Mapping[str, object] | None) -> dict[str, Levels] | None:
-    """As ``require_reference``, but None where nothing was named and the life's own sequence has no reference."""
+    """As ``require_reference``, but None where nothing was named and the life's own sequence has no reference.
+
+    Nor has it one where it lacks levels of a task that the life visits.
+    """
     if reference is not None:
         return require_reference(life, reference)
     try:
-        return require_reference(life, None)
+        levels = require_reference(life, None)
     except ReferenceMissingError:
         return None
+    return levels if levels.keys() >= set(life.task_names) else None

@@ -30,6 +30,8 @@ class AugmentObservation(Wrapper):
         env: any vector env of either autoreset mode; its action space must be Discrete, MultiDiscrete or Box.
     """
 
+    _action: np.ndarray[Any, Any]
+
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
         action = env.single_action_space
@@ -99,7 +101,7 @@ class AugmentObservation(Wrapper):
 
         def take_up(state: dict[str, Any]) -> None:
             inner(state["inner"])
-            self._action = np.array(state["action"], self._action.dtype)
+            self._action[...] = state["action"]
             self._reward = np.array(state["reward"], np.float32)
             self._waiting = np.array(state["waiting"], np.bool_)
 

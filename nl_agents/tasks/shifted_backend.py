@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -276,7 +276,7 @@ def make_task_backend(tasks: Sequence[Task], num_envs: int) -> Backend:
     return ShiftedBackend(PythonBackend(plain, num_envs), shifted)
 
 
-def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether params are the same; what cannot say so in one word (an array) must be the same object."""
     if one.keys() != other.keys():
         return False

@@ -43,6 +43,14 @@ def test_a_life_without_a_known_suite_has_no_reference() -> None:
     assert "normalised_return" not in lifelong_metrics(simulated_life())
 
 
+def test_a_reference_that_lacks_a_task_of_the_life_is_none() -> None:
+    life = simulated_life()
+    life.meta["sequence"] = "minigrid-memory-switch:paper"  # two of its tasks have levels, none of this life's
+    assert "normalised_return" not in lifelong_metrics(life)
+    with pytest.raises(ConfigError, match="the life also visits"):
+        lifelong_metrics(life, reference="minigrid-memory-switch")
+
+
 def test_pairs_do_as_well_as_names() -> None:
     assert parse_reference({"a": (0.0, 2.0)}) == {"a": Levels(0.0, 2.0)}
 
