@@ -10,7 +10,7 @@ from benchmarks import sb3_speed
 
 
 def test_it_runs_and_gives_ratios(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, value in (("WIDTH", 8), ("NUM_STEPS", 8), ("BATCH", 8), ("EPOCHS", 1)):
+    for name, value in (("WIDTH", 8), ("NUM_STEPS", 32), ("BATCH", 32), ("EPOCHS", 1)):
         monkeypatch.setattr(sb3_speed, name, value)
     alone = tuple(one._replace(threads=1) for one in sb3_speed.CONTESTANTS)  # small operations on two cores mostly wait
     monkeypatch.setattr(sb3_speed, "CONTESTANTS", alone)
