@@ -103,7 +103,9 @@ def test_tasks_are_evaluated_as_the_life_drew_them(
     np.testing.assert_array_equal(seen[0], other.reset(seed=1)[0])
 
 
-def test_an_expert_is_evaluated_with_the_learner_of_each_task(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_expert_is_evaluated_with_the_learner_of_each_task(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """On flipped CartPole the same answer does the opposite: one learner for both would fail one of them."""
     words = ("train", "--agent", "expert", "--privileged", "--sequence", "cartpole-flip:demo", "--run-dir", "run")
     assert cli.main([*words, "--steps", "400", *SMALL]) == 0
@@ -115,8 +117,15 @@ def test_an_expert_is_evaluated_with_the_learner_of_each_task(capsys: pytest.Cap
     assert any(not torch.equal(value, learners[1][name]) for name, value in learners[0].items())
     agent.enter_task(0)
     assert all(torch.equal(value, learners[0][name]) for name, value in agent.policy.state_dict().items())
+    asked: list[int] = []
+
+    def watch(subject: Any, *arguments: Any, **options: Any) -> list[Any]:
+        asked.append(subject.experts.now)
+        return run_episodes(subject, *arguments, **options)
+
+    monkeypatch.setattr(pages, "run_episodes", watch)
     assert cli.main(["evaluate", "run", "--episodes", "4"]) == 0
-    assert set(told(capsys)) == {"standard", "flipped"}
+    assert set(told(capsys)) == {"standard", "flipped"} and asked == [0, 1]
 
 
 OWN = """

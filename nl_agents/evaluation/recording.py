@@ -215,6 +215,7 @@ def _run_sb3(model: Any, env: Any, steps: int, seed: int) -> EpisodeRecorder:
 
     def begin(inner: Any) -> None:
         inner.vector_env.reset(seed=spawn(seed, "sequence"))
+        inner.seed(spawn(seed, "sequence"))  # in place of a seed that the model has left for its first reset
         recorders.append(EpisodeRecorder(inner.vector_env.unwrapped))
 
     def record(inner: Any) -> int:

@@ -85,7 +85,7 @@ class AugmentObservation(Wrapper):
 
     @property
     def get_state(self) -> Callable[[], dict[str, Any]]:
-        """Returns the state inside and what was last done and earned."""
+        """Returns the state inside with the last action and reward."""
         inner: Callable[[], dict[str, Any]] = self.env.get_state  # type: ignore[attr-defined]
         return lambda: {
             "inner": inner(),

@@ -13,9 +13,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from nl_agents import envs
 from nl_agents.envs import AugmentObservation, to_sb3
 from nl_agents.errors import ConfigError
-from nl_agents.evaluation import Lifetime, find_visits, run_episodes, run_lifetime
+from nl_agents.evaluation import Lifetime, find_visits, run_episodes, run_lifetime, sb3_lives
 from nl_agents.evaluation.lifetime import ARRAYS
 from nl_agents.sb3 import history_env
+from nl_agents.seeding import spawn
 from nl_agents.tasks import Cyclic
 from tests.evaluation.lives import simulated_life
 from tests.evaluation.runs import write_run
@@ -143,6 +144,7 @@ def test_models_that_see_a_sequence_through_wrappers_live_on_it(view: str, learn
     life = run_lifetime(model, seen, 1000, seed=1, learn=learn)
     assert len(life.returns) > 5 and life.steps >= 1000
     np.testing.assert_array_equal(life.returns, life.length)
+    assert sb3_lives.innermost(seen).vector_env.unwrapped.get_state()["seed"] == spawn(1, "sequence")
     if learn and view == "normalised":
         assert seen.obs_rms.count > 900
 
