@@ -8,6 +8,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from nl_agents.errors import StateMismatchError
+
 _CONTRACT = ("get_state", "set_state", "exact_state", "recreate")
 
 
@@ -69,10 +71,16 @@ class World:
                 self.env.recreate(number)
                 self.env.reset()
         elif self.is_wrapped and kept is not None:
+            layers = list(self._layers())
+            if len(layers) != len(kept["wrappers"]):
+                raise StateMismatchError(
+                    f"the saved sequence was behind {len(kept['wrappers'])} wrappers, this one is behind "
+                    f"{len(layers)}; build the environment as at its birth"
+                )
             self.sequence.set_state(kept["sequence"])
             self.sequence.recreate(number)
             self.env.reset()
-            for layer, numbers in zip(self._layers(), kept["wrappers"], strict=True):
+            for layer, numbers in zip(layers, kept["wrappers"], strict=True):
                 _put(layer, numbers)
         else:
             self.env.reset(seed=seed + number)

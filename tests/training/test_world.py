@@ -14,6 +14,7 @@ from gymnasium.wrappers.vector import NormalizeObservation, RecordEpisodeStatist
 
 from nl_agents import agents, envs
 from nl_agents.envs import AugmentObservation
+from nl_agents.errors import StateMismatchError
 from nl_agents.tasks import Cyclic, Task
 from nl_agents.training import Agent, resume
 from nl_agents.training.world import World
@@ -78,6 +79,13 @@ def test_running_means_of_a_wrapper_are_kept_in_place() -> None:
         actions = one.action_space.sample()
         for mine, theirs in zip(one.step(actions)[:4], other.step(actions)[:4], strict=True):
             np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_sequence_behind_other_wrappers_is_refused() -> None:
+    one = NormalizeObservation(build(WRAPPERS["bare"]))
+    kept = World(one).save(1, 0, lambda seed=None: one.reset(seed=seed))
+    with pytest.raises(StateMismatchError, match="was behind 1 wrappers, this one is behind 2"):
+        World(RecordEpisodeStatistics(NormalizeObservation(build(WRAPPERS["bare"])))).restore(kept, 1, 0)
 
 
 class Short(gym.Env[Any, Any]):
