@@ -1,4 +1,4 @@
-"""Draws the record of ``benchmarks/sb3_speed.py``."""
+"""Draws the records of ``benchmarks/sb3_speed.py`` and ``benchmarks/sb3_same_life.py``."""
 
 from __future__ import annotations
 
@@ -36,6 +36,32 @@ def speed_table(record: Mapping[str, Any]) -> str:
         f"better row of stock and of fused; {stack}; commit {record['commit'][:10]}{changed}."
     )
     return "\n\n".join(parts)
+
+
+def same_life_table(record: Mapping[str, Any]) -> str:
+    """One row a seed, then what follows."""
+    lines = ["| seed | rollouts | weights after each rollout | episodes | mean over training, stock / ours | "
+             "the one call: reads apart, gradients apart |", "|---:|---:|---|---:|---:|---:|"]  # fmt: skip
+    for row in record["lives"]:
+        apart, means = row["first_rollout_apart"], [statistics.fmean(one) for one in row["curves"]]
+        same = "equal to the last bit" if apart is None else f"differ from rollout {apart} on"
+        episodes = f"{row['episodes'][0]}, {'the same' if row['episodes_equal'] else 'not the same'}"
+        judged = row["one_call"]
+        lines.append(
+            f"| {row['seed']} | {row['rollouts']} | {same} | {episodes} | {means[0]:.1f} / {means[1]:.1f} | "
+            f"{judged['largest_difference_of_reads']:.0e}, {judged['largest_difference_of_gradients']:.0e} |"
+        )
+    differences = [statistics.fmean(row["curves"][1]) - statistics.fmean(row["curves"][0]) for row in record["lives"]]
+    judged = sum(row["one_call"]["judged"] for row in record["lives"])
+    count, machine, versions = len(differences), record["machine"], record["versions"]
+    stack = ", ".join(f"{name} {versions[name]}" for name in ("torch", "stable-baselines3", "sb3-contrib"))
+    changed = " with uncommitted changes" if record["uncommitted_changes"] else ""
+    lines.append(
+        f"\nOurs less stock, mean over training: {min(differences):+.1f} to {max(differences):+.1f} in {count} pairs "
+        f"of lives. The one call was compared on {judged:,} blocks, in float64, gradients in parts of the largest. "
+        f"{machine['cpu']}, 1 thread; {stack}; commit {record['commit'][:10]}{changed}."
+    )
+    return "\n".join(lines)
 
 
 def _best(windows: Mapping[str, list[list[float]]], prefix: str, measure: int) -> str:

@@ -55,6 +55,7 @@ DRAWN_BY: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "env_speed": env_speed.tables,
     "endurance": endurance.tables,
     "sb3_speed": sb3_tables.speed_table,
+    "sb3_same_life": sb3_tables.same_life_table,
     "state_": state_tables,
 }
 
