@@ -4,7 +4,8 @@
 
 Random: uniform actions, 400 episodes. Expert: PPO (with memory where the task needs it) alone on that task for about
 four times its budget, stochastic policy, mean of its last 200 training episodes, best of three seeds (decision: the
-expert is a level, not a contestant). Tasks that are one another's image for a learner are measured once (``LIKE``).
+expert is a level, not a contestant). Tasks that are one another's image for a learner are measured once (``like``).
+Where every life draws the task anew (``drawn``) each seed is another task, and the expert is the mean over seeds.
 Every measurement is kept in ``benchmarks/results/references``, so that a run that was cut goes on; what is complete is
 written where the package reads it: ``nl_agents/evaluation/references/<suite>.json``.
 """
@@ -18,7 +19,9 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -44,12 +47,20 @@ class Plan:
         agent: by name.
         options: of the agent, dotted name -> value.
         like: the task that is measured in place of a task.
+        longer: beginning of a task's name -> env steps of its expert.
+        drawn: whether the seed draws what the task is.
     """
 
     steps: int
     agent: str = "ppo"
     options: dict[str, Any] = field(default_factory=dict)
     like: Callable[[str], str] = lambda task: task
+    longer: dict[str, int] = field(default_factory=dict)
+    drawn: bool = False
+
+    def steps_of(self, task: str) -> int:
+        """Env steps of a task's expert."""
+        return next((steps for begin, steps in self.longer.items() if task.startswith(begin)), self.steps)
 
 
 def _first_level(task: str) -> str:
@@ -63,6 +74,17 @@ def _drift(task: str) -> str:
     return task if system == "cartpole" else f"{system}-sine"
 
 
+def _robot(task: str) -> str:
+    """Which of ten floors it is says nothing: all are drawn alike."""
+    return f"{task.rpartition('-')[0]}-0"
+
+
+def _match(task: str) -> str:
+    """To go to the other object is as hard as to go to the like one, where both begin in the corridor."""
+    return task if "seen" in task else f"{task.partition('-')[0]}-match"
+
+
+PAPER_MAZES = ("S7-match", "S11-match")
 PLANS = {
     "cartpole-flip": Plan(400_000),
     "minigrid-recurring": Plan(400_000),
@@ -71,7 +93,10 @@ PLANS = {
     "control-drift": Plan(500_000, like=_drift),
     "minigrid-goal-reversal": Plan(100_000),
     "minigrid-memory": Plan(1_200_000, "recurrent-ppo"),
-    "minigrid-memory-switch": Plan(300_000, "recurrent-ppo"),
+    "minigrid-memory-switch": Plan(
+        300_000, "recurrent-ppo", like=_match, longer={"S7-m": 1_200_000, "S11-m": 1_200_000}
+    ),
+    "mujoco-slippery": Plan(800_000, like=_robot, drawn=True),
 }
 
 
@@ -108,25 +133,27 @@ def random_return(suite: str, task: str, episodes: int = 400) -> float:
     return float(np.mean([total[: episodes // 16] for total in totals]))
 
 
-def expert_return(suite: str, task: str, seed: int, plan: Plan) -> float:
-    """Mean return of the last 200 training episodes of the plan's agent alone on one task."""
+def expert_life(suite: str, task: str, seed: int, plan: Plan) -> dict[str, Any]:
+    """Mean return of the last 200 training episodes of the plan's agent alone on one task, and how it came there."""
     env = envs.SUITES[suite].task_env(task, num_envs=16, seed=seed)
     config = apply_options(agents.config(plan.agent), {**env.recommended, **plan.options})
     agent = agents.make(plan.agent, env, seed=seed, device="cpu", config=config)
     with tempfile.TemporaryDirectory() as folder:
-        agent.learn(plan.steps, run_dir=Path(folder) / "run")
+        agent.learn(plan.steps_of(task), run_dir=Path(folder) / "run")
         life = Lifetime.from_run_folder(Path(folder) / "run")
-    return float(life.returns[-200:].mean())
+    bounds = np.searchsorted(life.step, np.linspace(0, life.steps, 21), side="right")
+    curve = [float(life.returns[a:b].mean()) if b > a else None for a, b in pairwise(bounds)]
+    return {"return": float(life.returns[-200:].mean()), "steps": life.steps, "curve_of_20": curve}
 
 
-def kept(suite: str, name: str, measure: Callable[[], float]) -> float:
-    """A measurement from the records, or made now and recorded."""
+def kept(suite: str, name: str, measure: Callable[[], dict[str, Any]]) -> float:
+    """A measurement's ``return`` from the records, or made now and recorded."""
     path = KEPT / suite / f"{name}.json"
     if not path.exists():
-        value = measure()
+        found = measure()
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"return": value, "commit": _commit()}) + "\n")
-        print(suite, name, round(value, 3), flush=True)
+        path.write_text(json.dumps({**found, "commit": _commit()}) + "\n")
+        print(suite, name, round(found["return"], 3), flush=True)
     return float(json.loads(path.read_text())["return"])
 
 
@@ -143,17 +170,19 @@ def main(options: Options) -> None:
     for task in options.tasks or envs.SUITES[name].tasks:
         judge = plan.like(task)
         experts = [
-            kept(name, f"{judge}-expert-{seed}", lambda: expert_return(name, judge, seed, plan))  # noqa: B023
+            kept(name, f"{judge}-expert-{seed}", lambda: expert_life(name, judge, seed, plan))  # noqa: B023
             for seed in options.seeds
         ]
-        low = kept(name, f"{judge}-random", lambda: random_return(name, judge))  # noqa: B023
-        tasks[task] = {"random": low, "expert": max(experts), "seeds": experts}
+        low = kept(name, f"{judge}-random", lambda: {"return": random_return(name, judge)})  # noqa: B023
+        tasks[task] = {"random": low, "expert": fmean(experts) if plan.drawn else max(experts), "seeds": experts}
         if judge != task:
             tasks[task] |= {"measured_on": judge}  # type: ignore[operator]
     command = "python -m benchmarks.references " + shlex.join(sys.argv[1:])
+    lengths = " or ".join(str(steps) for steps in sorted({plan.steps_of(plan.like(task)) for task in tasks}))
     notes = (
-        f"random: uniform actions, 400 episodes; expert: agent {plan.agent!r} alone on the task for {plan.steps} env "
-        "steps, mean of its last 200 training episodes (stochastic policy), best of the listed seeds"
+        f"random: uniform actions, 400 episodes; expert: agent {plan.agent!r} alone on the task for {lengths} env "
+        f"steps, mean of its last 200 training episodes (stochastic policy), {'mean' if plan.drawn else 'best'} of the "
+        f"listed seeds{', each of which draws the task anew' if plan.drawn else ''}"
     )
     if plan.options:
         notes += f"; options {plan.options}"

@@ -44,7 +44,7 @@ def test_kept_lives_of_the_trac_protocol_are_whole_and_adam_collapses() -> None:
 
 def test_a_measurement_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(references, "KEPT", tmp_path)
-    assert references.kept("suite", "task-random", lambda: 3.0) == 3.0
+    assert references.kept("suite", "task-random", lambda: {"return": 3.0}) == 3.0
     assert references.kept("suite", "task-random", lambda: pytest.fail("measured twice")) == 3.0
     assert references.random_return("control-drift", "pendulum-steady", episodes=16) < -500.0
     assert set(references.PLANS) <= set(envs.SUITES)
