@@ -64,7 +64,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(PIP) install -c constraints.txt -e ".[dev,hosts]"
+	$(PIP) install -c constraints.txt -e ".[dev,hosts,mujoco]"
 	$(PIP) install -c constraints.txt --no-deps rl_zoo3 sb3-team-hf-integration
 	touch $@
 

@@ -19,6 +19,7 @@ from gymnasium import spaces
 from nl_agents.errors import UnknownNameError
 from nl_agents.seeding import hash_uniform, spawn
 from nl_agents.tasks.backend import BoolArray, FloatArray, IntArray, Outcome
+from nl_agents.tasks.shown_space import finite
 
 TIME_STEP = 0.02  # seconds
 POSITION_LIMIT = 2.4  # metres
@@ -66,7 +67,7 @@ class CartPoleBackend:
         self.num_envs, self._limit = num_envs, episode_limit
         self.episode_limit: int | None = episode_limit
         high = np.array([POSITION_LIMIT * 2, np.inf, ANGLE_LIMIT * 2, np.inf], dtype=np.float32)
-        self.single_observation_space = spaces.Box(-high, high, dtype=np.float32)
+        self.single_observation_space = finite(spaces.Box(-high, high, dtype=np.float32))
         self.single_action_space = spaces.Discrete(2)
         self._table = {name: np.array([asdict(task)[name] for task in physics]) for name in asdict(physics[0])}
         self._state = np.zeros((4, num_envs))  # position, velocity, angle, angular velocity

@@ -19,6 +19,7 @@ from gymnasium.envs.registration import load_env_creator
 from nl_agents.tasks import Attribute, Blocks, Preset, RandomLevel, Suite, Task
 from nl_agents.tasks.backend import Backend
 from nl_agents.tasks.shifted_backend import make_task_backend
+from nl_agents.tasks.shown_space import finite
 
 LEVELS = 10
 ROBOTS = {"hopper": "Hopper-v5", "halfcheetah": "HalfCheetah-v5", "ant": "Ant-v5"}
@@ -29,7 +30,9 @@ def make_robot(robot: str) -> gym.Env[Any, Any]:
     """Builds gymnasium's env of one robot, its floor's friction an attribute of the env."""
     spec = gym.spec(ROBOTS[robot])
     assert isinstance(spec.entry_point, str) and spec.max_episode_steps is not None
-    return gym.wrappers.TimeLimit(_slippery(spec.entry_point)(**spec.kwargs), spec.max_episode_steps)
+    world = _slippery(spec.entry_point)(**spec.kwargs)
+    world.observation_space = finite(world.observation_space)
+    return gym.wrappers.TimeLimit(world, spec.max_episode_steps)
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from nl_agents.seeding import generator, hash_normal
 from nl_agents.tasks.drifts import Drift
 from nl_agents.tasks.shifts import Moment, ObservationShift, Rows, Time, along, check_time
+from nl_agents.tasks.shown_space import finite
 
 _EPISODE = np.uint64(1 << 32)  # draws that one episode may take
 
@@ -62,7 +63,7 @@ class _Unbounded(_BoxShift):
     def _space(self, space: spaces.Box) -> spaces.Box:
         if space.dtype is None or space.dtype.kind != "f":
             raise TypeError(f"{type(self).__name__} expected float observations, got {space}; convert them first")
-        return spaces.Box(-np.inf, np.inf, space.shape, space.dtype.type)
+        return finite(spaces.Box(-np.inf, np.inf, space.shape, space.dtype.type))
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class Distractors(_BoxShift):
             np.append(bound, np.full(self.count, far)) for bound, far in ((space.low, -np.inf), (space.high, np.inf))
         )
         low, high = (end.astype(space.dtype) for end in ends)
-        return spaces.Box(low, high, dtype=space.dtype.type)
+        return finite(spaces.Box(low, high, dtype=space.dtype.type))
 
     def _bind(self, space: spaces.Box, seed: int) -> Rows:
         def append(seen: Any, moment: Moment) -> Any:

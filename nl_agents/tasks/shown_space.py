@@ -50,6 +50,17 @@ def space_after(space: gym.Space[Any], shifts: tuple[Shift, ...]) -> gym.Space[A
     return space
 
 
+def finite(space: spaces.Box) -> spaces.Box:
+    """Returns a space of floats with the largest float32 in place of every bound beyond it.
+
+    Gymnasium's checker takes an infinite bound for a mistake, and agents see float32.
+    """
+    if space.dtype is None or space.dtype.kind != "f":
+        return space
+    most = min(float(np.finfo(space.dtype).max), float(np.finfo(np.float32).max))
+    return spaces.Box(np.maximum(space.low, -most), np.minimum(space.high, most), dtype=space.dtype.type)
+
+
 def cast_batch(batch: Any, space: gym.Space[Any]) -> Any:
     """Gives a batch the types of ``space``."""
     if isinstance(batch, dict) and isinstance(space, spaces.Dict):

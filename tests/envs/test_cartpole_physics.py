@@ -9,6 +9,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 from nl_agents.envs.cartpole_flip import PHYSICS
 from nl_agents.envs.cartpole_physics import EPISODE_LIMIT, CartPoleBackend, Physics
+from nl_agents.tasks.shown_space import finite
 
 
 def judge(physics: Physics) -> CartPoleEnv:
@@ -56,7 +57,8 @@ def test_every_number_is_gymnasium_s_bit_for_bit() -> None:
 
 def test_spaces_and_limit_are_those_of_cartpole_v1() -> None:
     env, backend = gym.make("CartPole-v1"), fresh([0])
-    assert backend.single_observation_space == env.observation_space
+    assert backend.single_observation_space == finite(env.observation_space)
+    assert np.isfinite(backend.single_observation_space.high).all() and env.observation_space.shape == (4,)
     assert backend.single_action_space == env.action_space
     assert env.spec is not None and env.spec.max_episode_steps == EPISODE_LIMIT
 

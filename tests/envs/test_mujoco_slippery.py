@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from nl_agents.tasks import Cyclic
 SUITE = envs.SUITES["mujoco-slippery"]
 
 
-def test_without_mujoco_it_says_what_to_install() -> None:
-    if SUITE.runs_here:
-        pytest.skip("MuJoCo is installed")
+def test_without_mujoco_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "mujoco" else find(name, *rest)
+    )
     with pytest.raises(ModuleNotFoundError, match=r"needs mujoco.*pip install 'nl-agents\[mujoco\]'"):
         envs.make_sequence("mujoco-slippery")
 
