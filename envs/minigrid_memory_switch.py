@@ -6,7 +6,7 @@ learns one rule of ``quick`` within its block; ``paper`` asks for more than anyb
 (docs/envs/minigrid-memory-switch.md).
 
 What shifts: the rule. ``match``: the episode pays at the object of the kind that lay in the first room, as in MiniGrid;
-``other``: at the object of the other kind. When: every 250 000 env steps over all streams (``paper``: 150 000), each
+``other``: at the object of the other kind. When: every 400 000 env steps over all streams (``paper``: 150 000), each
 stream with its next episode. What the agent is told: nothing; the mazes look the same under both rules and only rewards
 tell. So it needs two memories at once: of the object, within an episode, and of the rule, across episodes.
 
@@ -27,7 +27,7 @@ from nl_agents.tasks.python_backend import PythonBackend
 SIZES = ("S7", "S11")
 TASKS = tuple(f"{size}-{rule}" for size in SIZES for rule in ("match", "other"))
 SEEN = ("S7-seen-match", "S7-seen-other")  # the object is in sight at the start
-EVERY, PAPER_EVERY = 250_000, 150_000  # env steps over all streams
+EVERY, PAPER_EVERY = 400_000, 150_000  # env steps over all streams
 
 
 class OtherRule(gym.Wrapper[Any, Any, Any, Any]):
