@@ -55,10 +55,11 @@ def finite(space: spaces.Box) -> spaces.Box:
 
     Gymnasium's checker takes an infinite bound for a mistake, and agents see float32.
     """
-    if space.dtype is None or space.dtype.kind != "f":
+    kind: Any = space.dtype
+    if kind is None or kind.kind != "f":
         return space
-    most = min(float(np.finfo(space.dtype).max), float(np.finfo(np.float32).max))
-    return spaces.Box(np.maximum(space.low, -most), np.minimum(space.high, most), dtype=space.dtype.type)
+    most = min(float(np.finfo(kind).max), float(np.finfo(np.float32).max))
+    return spaces.Box(np.maximum(space.low, -most), np.minimum(space.high, most), dtype=kind.type)
 
 
 def cast_batch(batch: Any, space: gym.Space[Any]) -> Any:
