@@ -129,6 +129,13 @@ def make_model(task: str, entrant: str, env: VecEnv, seed: int, steps: int) -> R
     )  # fmt: skip
 
 
+def curve(ended: Sequence[tuple[int, float]], steps: int) -> list[float | None]:
+    """Mean return of the episodes that ended in each ``BIN`` env steps."""
+    at, got = np.array(ended).reshape(-1, 2).T
+    within = [got[(at > stop - BIN) & (at <= stop)] for stop in range(BIN, steps + 1, BIN)]
+    return [float(part.mean()) if part.size else None for part in within]
+
+
 def run(task: str, entrant: str, seed: int, steps: int) -> dict[str, Any]:
     """Learns, then judges the policy on episodes of another seed; returns the record."""
     begun = time.perf_counter()
@@ -144,12 +151,9 @@ def run(task: str, entrant: str, seed: int, steps: int) -> dict[str, Any]:
         judge.obs_rms = normal.obs_rms
     greedy = task == "cartpole-novel"
     returns, _ = evaluate_policy(model, judge, EVALUATED, deterministic=greedy, return_episode_rewards=True)
-    at, got = np.array(episodes.ended).reshape(-1, 2).T
-    places = np.arange(BIN, steps + 1, BIN)
-    within = [got[(at > stop - BIN) & (at <= stop)] for stop in places]
-    curve = [float(part.mean()) if part.size else None for part in within]
     return {
-        "task": task, "entrant": entrant, "seed": seed, "steps": steps, "bin": BIN, "curve": curve,
+        "task": task, "entrant": entrant, "seed": seed, "steps": steps, "bin": BIN,
+        "curve": curve(episodes.ended, steps),
         "final": {"episodes": EVALUATED, "deterministic": greedy, "mean": float(np.mean(returns))},
         "train_seconds": round(learnt, 1), **provenance("cpu"),
     }  # fmt: skip

@@ -26,7 +26,7 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from benchmarks.sb3_curves import BIN, STEPS, Episodes, make_env, make_model
+from benchmarks.sb3_curves import STEPS, Episodes, curve, make_env, make_model
 from benchmarks.sb3_tables import same_life_table
 from benchmarks.speed import ROOT, provenance
 from nl_agents.sb3.policies import HopePolicy
@@ -122,13 +122,6 @@ def lives(seed: int, steps: int) -> dict[str, Any]:
         "one_call": {"blocks": policy.blocks, "judged": policy.judged, "largest_difference_of_reads":
                      policy.read_apart, "largest_difference_of_gradients": policy.gradient_apart},
     }  # fmt: skip
-
-
-def curve(ended: Sequence[tuple[int, float]], steps: int) -> list[float | None]:
-    """Mean return of the episodes that ended in each ``BIN`` env steps."""
-    at, got = np.array(ended).reshape(-1, 2).T
-    within = [got[(at > stop - BIN) & (at <= stop)] for stop in range(BIN, steps + 1, BIN)]
-    return [float(part.mean()) if part.size else None for part in within]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,12 +11,12 @@ import torch
 
 pytest.importorskip("sb3_contrib")
 
-from benchmarks import sb3_same_life, sb3_tables
+from benchmarks import sb3_curves, sb3_same_life, sb3_tables
 from benchmarks.speed import provenance
 
 
 def test_stock_and_ours_live_one_life_to_the_last_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sb3_same_life, "BIN", 256)
+    monkeypatch.setattr(sb3_curves, "BIN", 256)
     path = tmp_path / "record.json"
     sb3_same_life.main(["--seeds", "3", "--steps", "1024", "--result", str(path)])
     record = json.loads(path.read_text("utf-8"))
@@ -31,7 +31,7 @@ def test_stock_and_ours_live_one_life_to_the_last_bit(tmp_path: Path, monkeypatc
 
 
 def test_a_difference_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sb3_same_life, "BIN", 256)
+    monkeypatch.setattr(sb3_curves, "BIN", 256)
     make = sb3_same_life.make_models
 
     def other(seed: int, steps: int) -> Any:
