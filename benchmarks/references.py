@@ -48,6 +48,7 @@ class Plan:
         options: of the agent, dotted name -> value.
         like: the task that is measured in place of a task.
         longer: beginning of a task's name -> env steps of its expert.
+        others: beginning of a task's name -> its agent, where it is another.
         drawn: whether the seed draws what the task is.
     """
 
@@ -57,6 +58,11 @@ class Plan:
     like: Callable[[str], str] = lambda task: task
     longer: dict[str, int] = field(default_factory=dict)
     drawn: bool = False
+    others: dict[str, str] = field(default_factory=dict)
+
+    def agent_of(self, task: str) -> str:
+        """Name of the agent of a task."""
+        return next((agent for begin, agent in self.others.items() if task.startswith(begin)), self.agent)
 
     def steps_of(self, task: str) -> int:
         """Env steps of a task's expert."""
@@ -84,7 +90,6 @@ def _match(task: str) -> str:
     return task if "seen" in task else f"{task.partition('-')[0]}-match"
 
 
-PAPER_MAZES = ("S7-match", "S11-match")
 PLANS = {
     "cartpole-flip": Plan(400_000),
     "minigrid-recurring": Plan(400_000),
@@ -136,14 +141,19 @@ def random_return(suite: str, task: str, episodes: int = 400) -> float:
 def expert_life(suite: str, task: str, seed: int, plan: Plan) -> dict[str, Any]:
     """Mean return of the last 200 training episodes of the plan's agent alone on one task, and how it came there."""
     env = envs.SUITES[suite].task_env(task, num_envs=16, seed=seed)
-    config = apply_options(agents.config(plan.agent), {**env.recommended, **plan.options})
-    agent = agents.make(plan.agent, env, seed=seed, device="cpu", config=config)
+    name = plan.agent_of(task)
+    config = apply_options(agents.config(name), {**env.recommended, **plan.options})
+    agent = agents.make(name, env, seed=seed, device="cpu", config=config)
     with tempfile.TemporaryDirectory() as folder:
         agent.learn(plan.steps_of(task), run_dir=Path(folder) / "run")
         life = Lifetime.from_run_folder(Path(folder) / "run")
+    return {"return": float(life.returns[-200:].mean()), "steps": life.steps, "curve_of_20": curve_of(life)}
+
+
+def curve_of(life: Lifetime) -> list[float | None]:
+    """Mean return of the episodes that end in each twentieth of a life; None where none does."""
     bounds = np.searchsorted(life.step, np.linspace(0, life.steps, 21), side="right")
-    curve = [float(life.returns[a:b].mean()) if b > a else None for a, b in pairwise(bounds)]
-    return {"return": float(life.returns[-200:].mean()), "steps": life.steps, "curve_of_20": curve}
+    return [float(life.returns[a:b].mean()) if b > a else None for a, b in pairwise(bounds)]
 
 
 def kept(suite: str, name: str, measure: Callable[[], dict[str, Any]]) -> float:

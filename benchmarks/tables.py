@@ -20,7 +20,7 @@ from typing import Any
 
 import tyro
 
-from benchmarks import core_speed, endurance, env_speed, lifelong_tables, memory_rl, sb3_tables
+from benchmarks import alone, core_speed, endurance, env_speed, lifelong_tables, memory_rl, sb3_tables
 from benchmarks.probing import records as memory_records
 from benchmarks.speed import ROOT, Row, table
 from benchmarks.state_tables import state_tables
@@ -70,6 +70,8 @@ def draw(name: str, results: Path) -> str:
         return lifelong_tables.lifelong_table(results, name)
     if name.startswith(memory_records.PREFIX):
         return memory_records.memory_table(name, results / "memory")
+    if name == "alone":
+        return alone.table(results / "alone")
     if name == "rl_memory":
         return memory_rl.table(results / "memory_rl")
     if name.startswith("tuning_"):

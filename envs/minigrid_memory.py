@@ -2,8 +2,9 @@
 
 What shifts: the size of the maze, from MiniGrid's registered ids. When: after a fixed number of env steps over all
 streams, each stream with its next episode. What the agent is told: nothing. It sees image (7 x 7 x 3) and direction;
-``mission`` is dropped (it is the same sentence everywhere). All 7 actions. The agent starts beside a key or a ball,
-walks a corridor, and ends the episode at one of two objects: reward 1 - 0.9 t / t_max where it is the same, else 0.
+``mission`` is dropped (it is the same sentence everywhere). All 7 actions. A key or a ball lies in the first room; the
+agent starts anywhere in the corridor, facing away from it, and ends the episode at one of two objects: reward
+1 - 0.9 t / t_max where it is the same, else 0. So it has to go back and look, which nothing tells it.
 
 Backends: EnvPool where installed (re-created at every checkpoint), Python MiniGrid else (resumes exactly).
 """
@@ -36,8 +37,9 @@ SUITE = Suite(
     switch="next-reset",
     default_preset="quick",
     make_backend=make_backend,
-    # for every agent: as scaled numbers a key and a ball look nearly the same
-    recommended={"memory.grid": "one-hot", "optimizer.lr": 2e-3},
+    # For every agent: as scaled numbers a key and a ball look nearly the same; with four epochs a recurrent PPO stands
+    # for most of 600k steps at .5 (either object) or .6 (right where it happens to see the first room).
+    recommended={"memory.grid": "one-hot", "optimizer.lr": 2e-3, "ppo.num_epochs": 8},
     presets={
         "quick": Preset(
             "the two smallest mazes",

@@ -1,0 +1,174 @@
+"""Is what a preset asks for learnable at all? A plain agent alone on each task, for as long as the preset gives it.
+
+    python -m benchmarks.alone                          # every suite's default preset, whatever is missing
+    python -m benchmarks.alone --suites needle --seeds 2001
+    python -m benchmarks.alone --quick                  # a smoke test of a minute, not a measurement
+
+One agent lives on one task that never shifts: PPO, with a memory where the task needs one (``benchmarks.references``
+says which), with the options that the suite recommends to every agent. It lives for all the env steps that the preset
+spends on that task. A task is learnt at the first step by which the mean return of the latest 100 episodes has come
+90 % of the way from random to expert (the suite's stored reference). Tasks that are one another's image for a learner
+are lived once. Seeds are none of those on which settings were chosen. Records: ``benchmarks/results/alone``, one a
+life; ``python -m benchmarks.tables`` draws the table (``alone``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+
+from benchmarks.probing.records import Record, keep
+from benchmarks.references import PLANS, Plan, curve_of
+from benchmarks.speed import ROOT, provenance
+from nl_agents import agents, envs
+from nl_agents.config import apply_options
+from nl_agents.evaluation.lifetime import Lifetime
+from nl_agents.evaluation.reference import load_reference
+from nl_agents.tasks import Blocks, PerEpisode, Preset
+
+RESULTS = ROOT / "benchmarks" / "results" / "alone"
+# of needle no reference is measured: it has a closed form
+LIVED = PLANS | {"needle": Plan(400_000, "recurrent-ppo", others={"across": "rl2"})}
+STREAMS = 16
+LATEST = 100  # episodes
+WAY = 0.9  # from random to expert
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which suites, how often."""
+
+    suites: tuple[str, ...] = tuple(LIVED)
+    """names"""
+    seeds: tuple[int, ...] = (2001, 2002, 2003)
+    """one life a task each"""
+    results: Path | None = None
+    """folder of the records; default benchmarks/results/alone, a folder that is thrown away with --quick"""
+    quick: bool = False
+    """two rollouts of the first seed on each task: shows that everything runs"""
+
+
+def share(preset: Preset, task: int) -> int:
+    """Env steps that a preset spends on a task; where its switches are drawn or counted in episodes, an even share."""
+    if not isinstance(preset.schedule, Blocks):
+        return preset.steps // len(preset.tasks)
+    switches = preset.schedule.switches(0, len(preset.tasks))  # may go on for ever
+    begins = [*itertools.takewhile(lambda begin: begin[0] < preset.steps, switches), (preset.steps, -1)]
+    return sum(end - begin for (begin, lived), (end, _) in itertools.pairwise(begins) if lived == task)
+
+
+def block(preset: Preset, task: int) -> str:
+    """One visit of a task, in words."""
+    schedule = preset.schedule
+    if isinstance(schedule, PerEpisode):
+        return f"{schedule.schedule.shortest_block():,.0f} episodes"
+    if isinstance(schedule, Blocks):
+        return f"{next(length for lived, length in schedule.blocks if lived == task):,}"
+    return f"{getattr(schedule, 'mean', schedule.shortest_block()):,.0f} on average"
+
+
+def tasks_of(suite: str) -> Iterator[tuple[str, int]]:
+    """The tasks of the default preset that are lived, with their place in it."""
+    preset = envs.SUITES[suite].presets[envs.SUITES[suite].default_preset]
+    lived: set[str] = set()
+    for place, task in enumerate(preset.tasks):
+        judge = LIVED[suite].like(task)
+        if judge not in lived:
+            lived.add(judge)
+            yield judge, place
+
+
+def learnt_at(life: Lifetime, suite: str, task: str) -> int | None:
+    """First env step by which the latest ``LATEST`` returns came ``WAY`` of the way; None: never."""
+    levels = load_reference(suite)[task]
+    goal = levels.random + WAY * (levels.expert - levels.random)
+    if len(life.returns) < LATEST:
+        return None
+    means = np.convolve(life.returns, np.full(LATEST, 1 / LATEST), "valid")
+    there = np.flatnonzero(means >= goal - 1e-9)
+    return int(life.step[there[0] + LATEST - 1]) if len(there) else None
+
+
+def live(suite: str, task: str, seed: int, steps: int) -> Record:
+    """One life, kept as when it was learnt, and how it came there."""
+    env = envs.SUITES[suite].task_env(task, num_envs=STREAMS, seed=seed)
+    name = LIVED[suite].agent_of(task)
+    agent = agents.make(name, env, seed=seed, device="cpu", config=apply_options(agents.config(name), env.recommended))
+    with tempfile.TemporaryDirectory() as folder:
+        agent.learn(steps, run_dir=Path(folder) / "run")
+        life = Lifetime.from_run_folder(Path(folder) / "run")
+    return {
+        "suite": suite,
+        "task": task,
+        "agent": name,
+        "options": env.recommended,
+        "seed": seed,
+        "steps": life.steps,
+        "learnt_at": learnt_at(life, suite, task),
+        "curve_of_20": curve_of(life),
+    }
+
+
+def table(results: Path) -> str:
+    """Draws the records: one row a task.
+
+    Raises:
+        ValueError: there are none.
+    """
+    rows = []
+    for suite in LIVED:
+        preset = envs.SUITES[suite].presets[envs.SUITES[suite].default_preset]
+        for task, place in tasks_of(suite):
+            files = sorted((results / suite).glob(f"{task}-[0-9][0-9][0-9][0-9].json"))
+            lives = [json.loads(file.read_text("utf-8")) for file in files]
+            if lives:
+                rows.append(_row(suite, task, lives, block(preset, place)))
+    if not rows:
+        raise ValueError(f"no lives in {results}: run python -m benchmarks.alone")
+    heads = "suite", "task", "agent", "learnt after env steps", "at the end", "random", "expert", "one visit", "lived"
+    return "\n".join([f"| {' | '.join(heads)} |", "|---|---|---|---|---|---:|---:|---:|---:|", *rows])
+
+
+def _row(suite: str, task: str, lives: list[dict[str, Any]], visit: str) -> str:
+    levels = load_reference(suite)[task]
+    when = ", ".join("**not**" if life["learnt_at"] is None else f"{life['learnt_at']:,}" for life in lives)
+    ends = ", ".join(f"{life['curve_of_20'][-1]:.3g}" for life in lives)
+    agent, lived = lives[0]["agent"], max(life["steps"] for life in lives)
+    return (
+        f"| {suite} | {task} | {agent} | {when} | {ends} | {levels.random:.3g} | {levels.expert:.3g} | {visit} "
+        f"| {lived:,} |"
+    )
+
+
+def main(options: Options) -> None:
+    """Lives what is missing, seeds first, and prints the table."""
+    torch.set_num_threads(1)
+    console = Console()
+    with tempfile.TemporaryDirectory() as thrown_away:
+        results = options.results or (Path(thrown_away) if options.quick else RESULTS)
+        known = provenance("cpu")
+        for seed in options.seeds[:1] if options.quick else options.seeds:
+            for suite in options.suites:
+                preset = envs.SUITES[suite].presets[envs.SUITES[suite].default_preset]
+                for task, place in tasks_of(suite):
+                    path = results / suite / f"{task}-{seed}.json"
+                    if path.is_file():
+                        continue
+                    steps = 2 * 128 * STREAMS if options.quick else share(preset, place)
+                    keep(live(suite, task, seed, steps) | known, path)
+                    console.print(f"{suite}, {task}, seed {seed}: {json.loads(path.read_text())['learnt_at']}")
+        console.print(table(results), markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
