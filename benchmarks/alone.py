@@ -6,10 +6,10 @@
 
 One agent lives on one task that never shifts: PPO, with a memory where the task needs one (``benchmarks.references``
 says which), with the options that the suite recommends to every agent. It lives for all the env steps that the preset
-spends on that task. A task is learnt at the first step by which the mean return of the latest 100 episodes has come
-90 % of the way from random to expert (the suite's stored reference). Tasks that are one another's image for a learner
-are lived once. Seeds are none of those on which settings were chosen. Records: ``benchmarks/results/alone``, one a
-life; ``python -m benchmarks.tables`` draws the table (``alone``).
+spends on that task. A task is learnt with the first twentieth of that life whose episodes come, in the mean, 90 % of
+the way from random to expert (the suite's stored reference). Tasks that are one another's image for a learner are lived
+once. Seeds are none of those on which settings were chosen. Records: ``benchmarks/results/alone``, one a life;
+``python -m benchmarks.tables`` draws the table (``alone``).
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
 from rich.console import Console
@@ -33,14 +32,13 @@ from benchmarks.speed import ROOT, provenance
 from nl_agents import agents, envs
 from nl_agents.config import apply_options
 from nl_agents.evaluation.lifetime import Lifetime
-from nl_agents.evaluation.reference import load_reference
+from nl_agents.evaluation.reference import Levels, load_reference
 from nl_agents.tasks import Blocks, PerEpisode, Preset
 
 RESULTS = ROOT / "benchmarks" / "results" / "alone"
 # of needle no reference is measured: it has a closed form
 LIVED = PLANS | {"needle": Plan(400_000, "recurrent-ppo", others={"across": "rl2"})}
 STREAMS = 16
-LATEST = 100  # episodes
 WAY = 0.9  # from random to expert
 
 
@@ -88,19 +86,15 @@ def tasks_of(suite: str) -> Iterator[tuple[str, int]]:
             yield judge, place
 
 
-def learnt_at(life: Lifetime, suite: str, task: str) -> int | None:
-    """First env step by which the latest ``LATEST`` returns came ``WAY`` of the way; None: never."""
-    levels = load_reference(suite)[task]
-    goal = levels.random + WAY * (levels.expert - levels.random)
-    if len(life.returns) < LATEST:
-        return None
-    means = np.convolve(life.returns, np.full(LATEST, 1 / LATEST), "valid")
-    there = np.flatnonzero(means >= goal - 1e-9)
-    return int(life.step[there[0] + LATEST - 1]) if len(there) else None
+def learnt_at(life: Mapping[str, Any], levels: Levels) -> int | None:
+    """Env steps after the first twentieth of a recorded life that came ``WAY`` of the way; None: none did."""
+    goal, curve = levels.random + WAY * (levels.expert - levels.random), life["curve_of_20"]
+    there = (place for place, mean in enumerate(curve, start=1) if mean is not None and mean >= goal)
+    return next((round(life["steps"] * place / len(curve)) for place in there), None)
 
 
 def live(suite: str, task: str, seed: int, steps: int) -> Record:
-    """One life, kept as when it was learnt, and how it came there."""
+    """One life, kept as the mean return of each of its twentieths."""
     env = envs.SUITES[suite].task_env(task, num_envs=STREAMS, seed=seed)
     name = LIVED[suite].agent_of(task)
     agent = agents.make(name, env, seed=seed, device="cpu", config=apply_options(agents.config(name), env.recommended))
@@ -114,7 +108,6 @@ def live(suite: str, task: str, seed: int, steps: int) -> Record:
         "options": env.recommended,
         "seed": seed,
         "steps": life.steps,
-        "learnt_at": learnt_at(life, suite, task),
         "curve_of_20": curve_of(life),
     }
 
@@ -141,7 +134,8 @@ def table(results: Path) -> str:
 
 def _row(suite: str, task: str, lives: list[dict[str, Any]], visit: str) -> str:
     levels = load_reference(suite)[task]
-    when = ", ".join("**not**" if life["learnt_at"] is None else f"{life['learnt_at']:,}" for life in lives)
+    found = [learnt_at(life, levels) for life in lives]
+    when = ", ".join("**not**" if steps is None else f"{steps:,}" for steps in found)
     ends = ", ".join(f"{life['curve_of_20'][-1]:.3g}" for life in lives)
     agent, lived = lives[0]["agent"], max(life["steps"] for life in lives)
     return (
@@ -165,8 +159,10 @@ def main(options: Options) -> None:
                     if path.is_file():
                         continue
                     steps = 2 * 128 * STREAMS if options.quick else share(preset, place)
-                    keep(live(suite, task, seed, steps) | known, path)
-                    console.print(f"{suite}, {task}, seed {seed}: {json.loads(path.read_text())['learnt_at']}")
+                    record = live(suite, task, seed, steps)
+                    keep(record | known, path)
+                    when = learnt_at(record, load_reference(suite)[task])
+                    console.print(f"{suite}, {task}, seed {seed}: learnt after {when} of {record['steps']} env steps")
         console.print(table(results), markup=False, soft_wrap=True)
 
 

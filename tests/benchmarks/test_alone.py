@@ -11,10 +11,8 @@ from benchmarks import alone
 from benchmarks.alone import LIVED, Options, block, learnt_at, main, share, table, tasks_of
 from benchmarks.tables import draw
 from nl_agents import envs
-from nl_agents.evaluation.lifetime import Lifetime
-from nl_agents.evaluation.reference import load_reference
+from nl_agents.evaluation.reference import Levels, load_reference
 from nl_agents.tasks import Blocks, GeometricHidden, PerEpisode, Preset
-from nl_agents.types import Episode
 
 
 def test_the_share_of_a_task_is_what_the_preset_spends_on_it() -> None:
@@ -39,18 +37,12 @@ def test_every_task_that_is_lived_has_two_levels(suite: str) -> None:
     assert set(LIVED) == set(envs.SUITES)
 
 
-def life_of(returns: list[float]) -> Lifetime:
-    episodes = [Episode(10 * (at + 1), 0, "standard", level, 10, 10 * at) for at, level in enumerate(returns)]
-    return Lifetime.from_episodes(episodes, [(0, "standard")], steps=10 * len(returns), num_envs=1)
-
-
-def test_learnt_is_the_first_hundred_episodes_nine_tenths_of_the_way() -> None:
-    random, expert = load_reference("cartpole-flip")["standard"]
-    level = random + 0.9 * (expert - random)
-    life = life_of([random] * 50 + [level] * 150 + [random] * 50)
-    assert learnt_at(life, "cartpole-flip", "standard") == 1500
-    assert learnt_at(life_of([level - 1.0] * 300), "cartpole-flip", "standard") is None
-    assert learnt_at(life_of([expert] * 99), "cartpole-flip", "standard") is None, "fewer episodes than it takes"
+def test_learnt_is_the_first_twentieth_nine_tenths_of_the_way() -> None:
+    levels = Levels(-100.0, 100.0)
+    curve = [None, -100.0, 79.0, *[-90.0] * 7, 80.0, *[100.0] * 9]
+    assert learnt_at({"curve_of_20": curve, "steps": 2000}, levels) == 1100
+    assert learnt_at({"curve_of_20": [None] * 20, "steps": 2000}, levels) is None
+    assert learnt_at({"curve_of_20": [79.9] * 20, "steps": 2000}, levels) is None
 
 
 def test_a_quick_run_keeps_each_life_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,21 +52,21 @@ def test_a_quick_run_keeps_each_life_once(tmp_path: Path, capsys: pytest.Capture
     made = {path.name: path.read_text() for path in (tmp_path / "needle").iterdir()}
     assert set(made) == {f"{task}-7001.json" for task in ("within-3", "across-1", "within-10", "across-3")}
     record = json.loads(made["across-3-7001.json"])
-    assert record["agent"] == "rl2" and 4096 <= record["steps"] < 3 * 2048 and record["learnt_at"] is None
+    assert record["agent"] == "rl2" and 4096 <= record["steps"] < 3 * 2048
     assert len(record["curve_of_20"]) == 20 and "| needle | across-3 | rl2 | **not** |" in shown
     main(options)
     assert "seed 7001:" not in capsys.readouterr().out, "nothing was lived again"
 
 
 def test_the_table_has_a_row_a_task(tmp_path: Path) -> None:
-    for seed, learnt in ((7001, 51_200), (7002, None)):
+    for seed, curve in ((7001, [0.25, 0.95, 0.75]), (7002, [0.25, 0.25, 0.75])):
         path = tmp_path / "alone" / "needle" / f"within-3-{seed}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"agent": "recurrent-ppo", "learnt_at": learnt, "curve_of_20": [0.25, 0.75], "steps": 100_000}
+        record = {"agent": "recurrent-ppo", "curve_of_20": curve, "steps": 100_002}
         path.write_text(json.dumps(record))
     lines = draw("alone", tmp_path).splitlines()
     assert lines[2:] == [
-        "| needle | within-3 | recurrent-ppo | 51,200, **not** | 0.75, 0.75 | 0.25 | 1 | 100,000 | 100,000 |"
+        "| needle | within-3 | recurrent-ppo | 66,668, **not** | 0.75, 0.75 | 0.25 | 1 | 100,000 | 100,002 |"
     ]
     with pytest.raises(ValueError, match=r"run python -m benchmarks\.alone"):
         table(tmp_path / "empty")
