@@ -97,8 +97,8 @@ PLANS = {
     "permute-long": Plan(200_000, like=lambda task: "order-000"),
     "control-drift": Plan(500_000, like=_drift),
     "minigrid-goal-reversal": Plan(100_000),
-    "minigrid-memory": Plan(600_000, "recurrent-ppo", longer={"MemoryS1": 1_200_000}),
-    "minigrid-memory-switch": Plan(300_000, "recurrent-ppo", like=_match, longer={"S7-m": 600_000, "S11-m": 1_200_000}),
+    "minigrid-memory": Plan(600_000, "recurrent-ppo"),
+    "minigrid-memory-switch": Plan(300_000, "recurrent-ppo", like=_match, longer={"S7-m": 600_000, "S11-m": 600_000}),
     "mujoco-slippery": Plan(800_000, like=_robot, drawn=True),
 }
 
