@@ -118,7 +118,7 @@ def table(results: Path) -> str:
     Raises:
         ValueError: there are none.
     """
-    rows = []
+    rows, commits = [], set()
     for suite in LIVED:
         preset = envs.SUITES[suite].presets[envs.SUITES[suite].default_preset]
         for task, place in tasks_of(suite):
@@ -126,17 +126,19 @@ def table(results: Path) -> str:
             lives = [json.loads(file.read_text("utf-8")) for file in files]
             if lives:
                 rows.append(_row(suite, task, lives, block(preset, place)))
+                commits |= {life["commit"][:10] for life in lives}
     if not rows:
         raise ValueError(f"no lives in {results}: run python -m benchmarks.alone")
     heads = "suite", "task", "agent", "learnt after env steps", "at the end", "random", "expert", "one visit", "lived"
-    return "\n".join([f"| {' | '.join(heads)} |", "|---|---|---|---|---|---:|---:|---:|---:|", *rows])
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---:|---:|---:|---:|", *rows]
+    return "\n".join([*lines, "", f"{STREAMS} streams; commits {', '.join(sorted(commits))}."])
 
 
 def _row(suite: str, task: str, lives: list[dict[str, Any]], visit: str) -> str:
     levels = load_reference(suite)[task]
     found = [learnt_at(life, levels) for life in lives]
-    when = ", ".join("**not**" if steps is None else f"{steps:,}" for steps in found)
-    ends = ", ".join(f"{life['curve_of_20'][-1]:.3g}" for life in lives)
+    when = " / ".join("**not**" if steps is None else f"{steps:,}" for steps in found)
+    ends = " / ".join(f"{life['curve_of_20'][-1]:.3g}" for life in lives)
     agent, lived = lives[0]["agent"], max(life["steps"] for life in lives)
     return (
         f"| {suite} | {task} | {agent} | {when} | {ends} | {levels.random:.3g} | {levels.expert:.3g} | {visit} "

@@ -62,11 +62,13 @@ def test_the_table_has_a_row_a_task(tmp_path: Path) -> None:
     for seed, curve in ((7001, [0.25, 0.95, 0.75]), (7002, [0.25, 0.25, 0.75])):
         path = tmp_path / "alone" / "needle" / f"within-3-{seed}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"agent": "recurrent-ppo", "curve_of_20": curve, "steps": 100_002}
+        record = {"agent": "recurrent-ppo", "curve_of_20": curve, "steps": 100_002, "commit": "c"}
         path.write_text(json.dumps(record))
     lines = draw("alone", tmp_path).splitlines()
     assert lines[2:] == [
-        "| needle | within-3 | recurrent-ppo | 66,668, **not** | 0.75, 0.75 | 0.25 | 1 | 100,000 | 100,002 |"
+        "| needle | within-3 | recurrent-ppo | 66,668 / **not** | 0.75 / 0.75 | 0.25 | 1 | 100,000 | 100,002 |",
+        "",
+        "16 streams; commits c.",
     ]
     with pytest.raises(ValueError, match=r"run python -m benchmarks\.alone"):
         table(tmp_path / "empty")
