@@ -6,6 +6,7 @@ Random: uniform actions, 400 episodes. Expert: PPO (with memory where the task n
 four times its budget, stochastic policy, mean of its last 200 training episodes, best of three seeds (decision: the
 expert is a level, not a contestant). Tasks that are one another's image for a learner are measured once (``like``).
 Where every life draws the task anew (``drawn``) each seed is another task, and the expert is the mean over seeds.
+Where no agent that we trained comes near what can be reached (``walked``), the expert is a script.
 Every measurement is kept in ``benchmarks/results/references``, so that a run that was cut goes on; what is complete is
 written where the package reads it: ``nl_agents/evaluation/references/<suite>.json``.
 """
@@ -28,6 +29,7 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks.memory_walker import walker_return
 from nl_agents import agents, envs
 from nl_agents.config import apply_options
 from nl_agents.evaluation.lifetime import Lifetime
@@ -50,6 +52,8 @@ class Plan:
         longer: beginning of a task's name -> env steps of its expert.
         others: beginning of a task's name -> its agent, where it is another.
         drawn: whether the seed draws what the task is.
+        walked: beginnings of the names of tasks that no trained agent comes near: the expert is the script of
+            ``benchmarks.memory_walker``.
     """
 
     steps: int
@@ -59,6 +63,7 @@ class Plan:
     longer: dict[str, int] = field(default_factory=dict)
     drawn: bool = False
     others: dict[str, str] = field(default_factory=dict)
+    walked: tuple[str, ...] = ()
 
     def agent_of(self, task: str) -> str:
         """Name of the agent of a task."""
@@ -97,8 +102,8 @@ PLANS = {
     "permute-long": Plan(200_000, like=lambda task: "order-000"),
     "control-drift": Plan(500_000, like=_drift),
     "minigrid-goal-reversal": Plan(100_000),
-    "minigrid-memory": Plan(600_000, "recurrent-ppo"),
-    "minigrid-memory-switch": Plan(300_000, "recurrent-ppo", like=_match, longer={"S7-m": 600_000, "S11-m": 600_000}),
+    "minigrid-memory": Plan(600_000, "recurrent-ppo", walked=("MemoryS1",)),
+    "minigrid-memory-switch": Plan(300_000, "recurrent-ppo", like=_match, longer={"S7-m": 600_000}, walked=("S11",)),
     "mujoco-slippery": Plan(800_000, like=_robot, drawn=True),
 }
 
@@ -177,12 +182,16 @@ def main(options: Options) -> None:
     tasks: dict[str, object] = {}
     for task in options.tasks or envs.SUITES[name].tasks:
         judge = plan.like(task)
-        experts = [
-            kept(name, f"{judge}-expert-{seed}", lambda: expert_life(name, judge, seed, plan))  # noqa: B023
-            for seed in options.seeds
-        ]
         low = kept(name, f"{judge}-random", lambda: {"return": random_return(name, judge)})  # noqa: B023
-        tasks[task] = {"random": low, "expert": fmean(experts) if plan.drawn else max(experts), "seeds": experts}
+        if judge.startswith(plan.walked):
+            walker = kept(name, f"{judge}-walker", lambda: {"return": walker_return(judge)})  # noqa: B023
+            tasks[task] = {"random": low, "expert": walker, "expert_is": "the script of benchmarks.memory_walker"}
+        else:
+            experts = [
+                kept(name, f"{judge}-expert-{seed}", lambda: expert_life(name, judge, seed, plan))  # noqa: B023
+                for seed in options.seeds
+            ]
+            tasks[task] = {"random": low, "expert": fmean(experts) if plan.drawn else max(experts), "seeds": experts}
         if judge != task:
             tasks[task] |= {"measured_on": judge}  # type: ignore[operator]
     command = "python -m benchmarks.references " + shlex.join(sys.argv[1:])
@@ -192,6 +201,8 @@ def main(options: Options) -> None:
         f"steps, mean of its last 200 training episodes (stochastic policy), {'mean' if plan.drawn else 'best'} of the "
         f"listed seeds{', each of which draws the task anew' if plan.drawn else ''}"
     )
+    if plan.walked:
+        notes += "; where no trained agent comes near: a script that looks, keeps in mind and walks, 400 episodes"
     if plan.options:
         notes += f"; options {plan.options}"
     FOLDER.mkdir(exist_ok=True)

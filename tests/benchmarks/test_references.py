@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from benchmarks import references
@@ -57,6 +57,7 @@ def test_measures_once_and_writes_what_there_is(
     monkeypatch.setattr(references, "FOLDER", tmp_path / "package")
     monkeypatch.setattr(references, "expert_life", expert)
     monkeypatch.setattr(references, "random_return", lambda suite, task: 1.0)
+    monkeypatch.setattr(references, "walker_return", lambda task: 4.0)
     monkeypatch.setitem(PLANS, "control-obs-shift", plan)
     options = Options("control-obs-shift", seeds=(1, 2, 3), tasks=("cartpole-1", "cartpole-2"))
     main(options)
@@ -72,4 +73,8 @@ def test_measures_once_and_writes_what_there_is(
     }
     assert "measured_on" not in written["tasks"]["cartpole-1"]
     assert ("mean of the listed seeds" in written["notes"]) == drawn
-    assert np.isfinite(written["tasks"]["cartpole-1"]["expert"])
+    monkeypatch.setitem(PLANS, "control-obs-shift", replace(plan, walked=("cart",)))
+    main(options)
+    written = json.loads((tmp_path / "package" / "control-obs-shift.json").read_text())
+    assert written["tasks"]["cartpole-1"]["expert"] == 4.0 and "seeds" not in written["tasks"]["cartpole-1"]
+    assert len(lived) == 3 and "a script that looks" in written["notes"]
