@@ -3,8 +3,8 @@
 What shifts: the size of the maze, from MiniGrid's registered ids. When: after a fixed number of env steps over all
 streams, each stream with its next episode. What the agent is told: nothing. It sees image (7 x 7 x 3) and direction;
 ``mission`` is dropped (it is the same sentence everywhere). All 7 actions. A key or a ball lies in the first room; the
-agent starts anywhere in the corridor, facing away from it, and ends the episode at one of two objects: reward
-1 - 0.9 t / t_max where it is the same, else 0. So it has to go back and look, which nothing tells it.
+agent starts anywhere between it and the corridor's end, facing away from it, and ends the episode at one of two
+objects: reward 1 - 0.9 t / t_max where it is the same, else 0. So it has to go back and look, which nothing tells it.
 
 Backends: EnvPool where installed (re-created at every checkpoint), Python MiniGrid else (resumes exactly).
 """
