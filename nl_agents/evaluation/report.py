@@ -61,11 +61,12 @@ def _run_body(run: RunData, reference: Any) -> Iterable[str]:
     life, visits = run.life, run.visits
     planned = int(run.config.get("steps") or life.steps)
     lived = f"{life.steps:,} env steps" + (f" of {planned:,}" if life.steps < planned else "")
+    count = len(visits.begin) - 1
+    switches = "1 task switch" if count == 1 else f"{count} task switches"
     yield page.header(
         "one life",
         _title(run),
-        f"{lived} over {life.num_envs} streams, {len(visits.begin) - 1} task switches, {len(life):,} episodes, "
-        f"seed {run.config.get('seed')}.",
+        f"{lived} over {life.num_envs} streams, {switches}, {len(life):,} episodes, seed {run.config.get('seed')}.",
     )
     if run.levels is None:
         yield page.note(

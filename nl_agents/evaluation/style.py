@@ -80,7 +80,7 @@ def short(value: float) -> str:
 
 def whole_numbers(axes: Axes) -> None:
     """Ticks of the x axis at whole numbers only."""
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def colour(palette: Sequence[str], index: int) -> str:
