@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nl_agents.envs import SUITES
 from nl_agents.errors import ConfigError, ReferenceMissingError
 from nl_agents.evaluation import Levels, available_references, lifelong_metrics, load_reference, write_reference
 from nl_agents.evaluation.reference import describe_reference, parse_reference
@@ -34,6 +35,11 @@ def test_every_shipped_reference_loads_and_says_where_it_comes_from() -> None:
         assert stored["commit"]
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_task_of_every_suite_has_two_levels(suite: str) -> None:
+    assert set(load_reference(suite)) == set(SUITES[suite].tasks)
+
+
 def test_an_unknown_suite_says_what_to_do() -> None:
     with pytest.raises(ReferenceMissingError, match=r"no stored reference for 'nowhere' \(stored: .*\); measure"):
         load_reference("nowhere:quick")
@@ -45,7 +51,7 @@ def test_a_life_without_a_known_suite_has_no_reference() -> None:
 
 def test_a_reference_that_lacks_a_task_of_the_life_is_none() -> None:
     life = simulated_life()
-    life.meta["sequence"] = "minigrid-memory-switch:paper"  # two of its tasks have levels, none of this life's
+    life.meta["sequence"] = "minigrid-memory-switch:paper"  # its tasks have levels, this life's have none
     assert "normalised_return" not in lifelong_metrics(life)
     with pytest.raises(ConfigError, match="the life also visits"):
         lifelong_metrics(life, reference="minigrid-memory-switch")
