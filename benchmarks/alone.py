@@ -3,6 +3,7 @@
     python -m benchmarks.alone                          # every suite's default preset, whatever is missing
     python -m benchmarks.alone --suites needle --seeds 2001
     python -m benchmarks.alone --quick                  # a smoke test of a minute, not a measurement
+    python -m benchmarks.alone --suites minigrid-memory --seeds 1001 --set ppo.num_epochs=4 --results runs/tried
 
 One agent lives on one task that never shifts: PPO, with a memory where the task needs one (``benchmarks.references``
 says which), with the options that the suite recommends to every agent. It lives for all the env steps that the preset
@@ -26,12 +27,12 @@ import torch
 import tyro
 from rich.console import Console
 
+from benchmarks.one_life import curve_of_20, one_life
 from benchmarks.probing.records import Record, keep
-from benchmarks.references import PLANS, Plan, curve_of
+from benchmarks.references import PLANS, Plan
 from benchmarks.speed import ROOT, provenance
-from nl_agents import agents, envs
-from nl_agents.config import apply_options
-from nl_agents.evaluation.lifetime import Lifetime
+from nl_agents import envs
+from nl_agents.errors import ConfigError
 from nl_agents.evaluation.reference import Levels, load_reference
 from nl_agents.tasks import Blocks, PerEpisode, Preset
 
@@ -52,6 +53,10 @@ class Options:
     """one life a task each"""
     results: Path | None = None
     """folder of the records; default benchmarks/results/alone, a folder that is thrown away with --quick"""
+    set: tuple[str, ...] = ()
+    """options of the agent to try, area.name=value; needs --results"""
+    steps: int | None = None
+    """env steps of every life; default: what the preset spends on the task; needs --results"""
     quick: bool = False
     """two rollouts of the first seed on each task: shows that everything runs"""
 
@@ -93,23 +98,57 @@ def learnt_at(life: Mapping[str, Any], levels: Levels) -> int | None:
     return next((round(life["steps"] * place / len(curve)) for place in there), None)
 
 
-def live(suite: str, task: str, seed: int, steps: int) -> Record:
+def live(suite: str, task: str, seed: int, steps: int, options: Mapping[str, Any]) -> Record:
     """One life, kept as the mean return of each of its twentieths."""
     env = envs.SUITES[suite].task_env(task, num_envs=STREAMS, seed=seed)
-    name = LIVED[suite].agent_of(task)
-    agent = agents.make(name, env, seed=seed, device="cpu", config=apply_options(agents.config(name), env.recommended))
-    with tempfile.TemporaryDirectory() as folder:
-        agent.learn(steps, run_dir=Path(folder) / "run")
-        life = Lifetime.from_run_folder(Path(folder) / "run")
+    agent = LIVED[suite].agent_of(task)
+    life = one_life(agent, env, seed, steps, options)
     return {
         "suite": suite,
         "task": task,
-        "agent": name,
-        "options": env.recommended,
+        "agent": agent,
+        "options": {**env.recommended, **options},
         "seed": seed,
         "steps": life.steps,
-        "curve_of_20": curve_of(life),
+        "curve_of_20": curve_of_20(life),
     }
+
+
+def tried(options: Options) -> dict[str, Any]:
+    """The agent's options that were given by ``--set``, name -> value.
+
+    Raises:
+        ConfigError: not of the form name=value, or the lives would stand among those of the table.
+    """
+    if (options.set or options.steps) and options.results is None and not options.quick:
+        raise ConfigError("lives of other options or lengths do not belong into the table; give a folder by --results")
+    bad = [given for given in options.set if "=" not in given]
+    if bad:
+        raise ConfigError(f"--set expects area.name=value, for example ppo.num_epochs=4; got {bad[0]!r}")
+    return {name: _value(text) for name, _, text in (given.partition("=") for given in options.set)}
+
+
+def is_kept(path: Path, options: Mapping[str, Any]) -> bool:
+    """Whether a life has been lived.
+
+    Raises:
+        ConfigError: it has, with other options of the agent, so it would stand for what it is not.
+    """
+    if not path.is_file():
+        return False
+    found = json.loads(path.read_text("utf-8"))["options"]
+    if found != dict(options):
+        raise ConfigError(
+            f"{path.name} was lived with {found}, not {dict(options)}; delete it, or give other --results"
+        )
+    return True
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def table(results: Path) -> str:
@@ -122,8 +161,8 @@ def table(results: Path) -> str:
     for suite in LIVED:
         preset = envs.SUITES[suite].presets[envs.SUITES[suite].default_preset]
         for task, place in tasks_of(suite):
-            files = sorted((results / suite).glob(f"{task}-[0-9][0-9][0-9][0-9].json"))
-            lives = [json.loads(file.read_text("utf-8")) for file in files]
+            files = [file for file in (results / suite).glob("*.json") if file.stem.rpartition("-")[0] == task]
+            lives = sorted((json.loads(file.read_text("utf-8")) for file in files), key=lambda life: int(life["seed"]))
             if lives:
                 rows.append(_row(suite, task, lives, block(preset, place)))
                 commits |= {life["commit"][:10] for life in lives}
@@ -149,7 +188,7 @@ def _row(suite: str, task: str, lives: list[dict[str, Any]], visit: str) -> str:
 def main(options: Options) -> None:
     """Lives what is missing, seeds first, and prints the table."""
     torch.set_num_threads(1)
-    console = Console()
+    console, others = Console(), tried(options)
     with tempfile.TemporaryDirectory() as thrown_away:
         results = options.results or (Path(thrown_away) if options.quick else RESULTS)
         known = provenance("cpu")
@@ -158,10 +197,10 @@ def main(options: Options) -> None:
                 preset = envs.SUITES[suite].presets[envs.SUITES[suite].default_preset]
                 for task, place in tasks_of(suite):
                     path = results / suite / f"{task}-{seed}.json"
-                    if path.is_file():
+                    if is_kept(path, {**envs.SUITES[suite].recommended, **others}):
                         continue
-                    steps = 2 * 128 * STREAMS if options.quick else share(preset, place)
-                    record = live(suite, task, seed, steps)
+                    steps = 2 * 128 * STREAMS if options.quick else options.steps or share(preset, place)
+                    record = live(suite, task, seed, steps, others)
                     keep(record | known, path)
                     when = learnt_at(record, load_reference(suite)[task])
                     console.print(f"{suite}, {task}, seed {seed}: learnt after {when} of {record['steps']} env steps")

@@ -28,10 +28,10 @@ import torch
 import tyro
 from rich.console import Console
 
+from benchmarks.one_life import one_life
 from benchmarks.probing.records import Record, keep
 from benchmarks.speed import ROOT, provenance
-from nl_agents import agents, envs
-from nl_agents.config import apply_options
+from nl_agents import envs
 from nl_agents.envs.popgym_tasks import make_popgym, popgym_is_installed
 from nl_agents.errors import UnknownNameError
 from nl_agents.evaluation.lifetime import Lifetime
@@ -89,13 +89,9 @@ def run(task: str, core: str, seed: int, steps: int) -> Record:
     torch.set_num_threads(1)
     env = make_task(task, seed)
     scope = "never" if task.startswith("across") else "episode"
-    options = {**env.recommended, "memory.core": core, "memory.scope": scope, "optimizer.lr": RATE}
-    config = apply_options(agents.config("recurrent-ppo"), options)
-    agent = agents.make("recurrent-ppo", env, seed=seed, device="cpu", config=config)
+    options = {"memory.core": core, "memory.scope": scope, "optimizer.lr": RATE}
     begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        agent.learn(steps, run_dir=Path(folder) / "run")
-        life = Lifetime.from_run_folder(Path(folder) / "run")
+    life = one_life("recurrent-ppo", env, seed, steps, options)
     return {
         "task": task,
         "core": core,

@@ -17,10 +17,8 @@ import json
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -30,9 +28,8 @@ import torch
 import tyro
 
 from benchmarks.memory_walker import walker_return
-from nl_agents import agents, envs
-from nl_agents.config import apply_options
-from nl_agents.evaluation.lifetime import Lifetime
+from benchmarks.one_life import curve_of_20, one_life
+from nl_agents import envs
 from nl_agents.evaluation.reference import write_reference
 
 HERE = Path(__file__).resolve().parent
@@ -144,19 +141,8 @@ def random_return(suite: str, task: str, episodes: int = 400) -> float:
 def expert_life(suite: str, task: str, seed: int, plan: Plan) -> dict[str, Any]:
     """Mean return of the last 200 training episodes of the plan's agent alone on one task, and how it came there."""
     env = envs.SUITES[suite].task_env(task, num_envs=16, seed=seed)
-    name = plan.agent_of(task)
-    config = apply_options(agents.config(name), {**env.recommended, **plan.options})
-    agent = agents.make(name, env, seed=seed, device="cpu", config=config)
-    with tempfile.TemporaryDirectory() as folder:
-        agent.learn(plan.steps_of(task), run_dir=Path(folder) / "run")
-        life = Lifetime.from_run_folder(Path(folder) / "run")
-    return {"return": float(life.returns[-200:].mean()), "steps": life.steps, "curve_of_20": curve_of(life)}
-
-
-def curve_of(life: Lifetime) -> list[float | None]:
-    """Mean return of the episodes that end in each twentieth of a life; None where none does."""
-    bounds = np.searchsorted(life.step, np.linspace(0, life.steps, 21), side="right")
-    return [float(life.returns[a:b].mean()) if b > a else None for a, b in pairwise(bounds)]
+    life = one_life(plan.agent_of(task), env, seed, plan.steps_of(task), plan.options)
+    return {"return": float(life.returns[-200:].mean()), "steps": life.steps, "curve_of_20": curve_of_20(life)}
 
 
 def kept(suite: str, name: str, measure: Callable[[], dict[str, Any]]) -> float:
@@ -195,7 +181,9 @@ def main(options: Options) -> None:
         if judge != task:
             tasks[task] |= {"measured_on": judge}  # type: ignore[operator]
     command = "python -m benchmarks.references " + shlex.join(sys.argv[1:])
-    lengths = " or ".join(str(steps) for steps in sorted({plan.steps_of(plan.like(task)) for task in tasks}))
+    judges = {plan.like(task) for task in tasks}
+    trained = sorted({plan.steps_of(judge) for judge in judges if not judge.startswith(plan.walked)})
+    lengths = " or ".join(map(str, trained))
     notes = (
         f"random: uniform actions, 400 episodes; expert: agent {plan.agent!r} alone on the task for {lengths} env "
         f"steps, mean of its last 200 training episodes (stochastic policy), {'mean' if plan.drawn else 'best'} of the "

@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from benchmarks.sb3_curves import Episodes, make_env, make_model
-from benchmarks.sb3_same_life import TASK
+from benchmarks.sb3_same_life import TASK, begin_alike, live_alike, stocks_name
 from benchmarks.speed import ROOT, provenance
 
 RESULT = ROOT / "benchmarks" / "results" / "sb3_parting.json"
@@ -58,12 +58,8 @@ class Weights(Episodes):
         self.kept: list[Tensor] = []
 
     def _on_rollout_end(self) -> None:
-        named = {_stocks_name(name): value for name, value in self.model.policy.named_parameters()}
+        named = {stocks_name(name): value for name, value in self.model.policy.named_parameters()}
         self.kept.append(torch.cat([named[name].detach().flatten().clone() for name in sorted(named)]))
-
-
-def _stocks_name(name: str) -> str:
-    return name.replace(".core.rnn.", ".")
 
 
 def make_double(entrant: str, seed: int, steps: int) -> RecurrentPPO:
@@ -87,15 +83,8 @@ def make_double(entrant: str, seed: int, steps: int) -> RecurrentPPO:
 def lives(seed: int, steps: int) -> dict[str, Any]:
     """Lives both and returns how far apart they were."""
     models = [make_double(entrant, seed, steps) for entrant in ("stock-lstm", "our-lstm-as-torch-begins")]
-    first = models[0].policy.state_dict()
-    models[1].policy.load_state_dict({name: first[_stocks_name(name)] for name in models[1].policy.state_dict()})
-    watched = []
-    for model in models:
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        watched.append(Weights())
-        model.learn(steps, callback=watched[-1])
-    stock, ours = watched
+    begin_alike(*models)
+    stock, ours = live_alike(models, seed, steps, Weights)
     apart = [float((one - other).abs().max()) for one, other in zip(stock.kept, ours.kept, strict=True)]
     pairs = zip(stock.ended, ours.ended, strict=False)
     other = next((one[0] for one, two in pairs if one != two), None)

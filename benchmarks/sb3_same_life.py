@@ -16,9 +16,9 @@ import argparse
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from nl_agents.sb3.policies import HopePolicy
 
 TASK = "cartpole-novel"  # CartPole-v1 without velocities, rl_zoo3's tuned settings
 RESULT = ROOT / "benchmarks" / "results" / "sb3_same_life.json"
+Watch = TypeVar("Watch", bound=Episodes)
 EVERY = 19  # no multiple of two memories, so both are judged, nor of the epochs
 
 
@@ -98,27 +99,43 @@ def make_models(seed: int, steps: int) -> tuple[RecurrentPPO, RecurrentPPO]:
     stock, ours = models
     ours.policy_class = AsStockCalls
     ours._setup_model()
-    first = stock.policy.state_dict()
-    ours.policy.load_state_dict({name: first[name.replace(".core.rnn.", ".")] for name in ours.policy.state_dict()})
+    begin_alike(stock, ours)
     return stock, ours
+
+
+def stocks_name(name: str) -> str:
+    """What stock calls a parameter of ours."""
+    return name.replace(".core.rnn.", ".")
+
+
+def begin_alike(stock: RecurrentPPO, ours: RecurrentPPO) -> None:
+    """Gives ours the values of stock."""
+    first = stock.policy.state_dict()
+    ours.policy.load_state_dict({name: first[stocks_name(name)] for name in ours.policy.state_dict()})
+
+
+def live_alike(models: Sequence[RecurrentPPO], seed: int, steps: int, watch: Callable[[], Watch]) -> list[Watch]:
+    """Lives one after the other, each from the same random numbers, and returns who watched."""
+    watched = []
+    for model in models:
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        watched.append(watch())
+        model.learn(steps, callback=watched[-1])
+    return watched
 
 
 def lives(seed: int, steps: int) -> dict[str, Any]:
     """Lives both and returns what was seen."""
-    models, watched = make_models(seed, steps), []
-    for model in models:
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        watched.append(Watched())
-        model.learn(steps, callback=watched[-1])
-    stock, ours = watched
+    models = make_models(seed, steps)
+    stock, ours = live_alike(models, seed, steps, Watched)
     pairs = zip(stock.digests, ours.digests, strict=True)
     apart = next((number for number, (one, other) in enumerate(pairs) if one != other), None)
     policy: Any = models[1].policy
     return {
         "seed": seed, "steps": steps, "rollouts": len(stock.digests), "first_rollout_apart": apart,
         "episodes": [len(stock.ended), len(ours.ended)], "episodes_equal": stock.ended == ours.ended,
-        "curves": [curve(life.ended, steps) for life in watched],
+        "curves": [curve(life.ended, steps) for life in (stock, ours)],
         "one_call": {"blocks": policy.blocks, "judged": policy.judged, "largest_difference_of_reads":
                      policy.read_apart, "largest_difference_of_gradients": policy.gradient_apart},
     }  # fmt: skip

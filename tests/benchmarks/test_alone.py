@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from benchmarks import alone
 from benchmarks.alone import LIVED, Options, block, learnt_at, main, share, table, tasks_of
 from benchmarks.tables import draw
 from nl_agents import envs
+from nl_agents.errors import ConfigError
 from nl_agents.evaluation.reference import Levels, load_reference
 from nl_agents.tasks import Blocks, GeometricHidden, PerEpisode, Preset
 
@@ -59,10 +61,10 @@ def test_a_quick_run_keeps_each_life_once(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_the_table_has_a_row_a_task(tmp_path: Path) -> None:
-    for seed, curve in ((7001, [0.25, 0.95, 0.75]), (7002, [0.25, 0.25, 0.75])):
+    for seed, curve in ((9, [0.25, 0.95, 0.75]), (10, [0.25, 0.25, 0.75])):
         path = tmp_path / "alone" / "needle" / f"within-3-{seed}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"agent": "recurrent-ppo", "curve_of_20": curve, "steps": 100_002, "commit": "c"}
+        record = {"agent": "recurrent-ppo", "curve_of_20": curve, "steps": 100_002, "seed": seed, "commit": "c"}
         path.write_text(json.dumps(record))
     lines = draw("alone", tmp_path).splitlines()
     assert lines[2:] == [
@@ -73,3 +75,37 @@ def test_the_table_has_a_row_a_task(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"run python -m benchmarks\.alone"):
         table(tmp_path / "empty")
     assert alone.RESULTS.name == "alone"
+
+
+def test_other_options_are_lived_and_kept_apart(tmp_path: Path) -> None:
+    options = Options(suites=("permute-long",), seeds=(7001,), results=tmp_path, steps=2048, set=("ppo.num_epochs=1",))
+    main(options)
+    (file,) = (tmp_path / "permute-long").iterdir()
+    record = json.loads(file.read_text())
+    assert record["options"] == {"ppo.num_steps": 64, "ppo.num_epochs": 1} and record["steps"] < 4096
+    with pytest.raises(
+        ConfigError, match=r"order-000-7001\.json was lived with .*; delete it, or give other --results"
+    ):
+        main(replace(options, set=()))
+    for given in ({"set": ("ppo.num_epochs=1",)}, {"steps": 10}):
+        with pytest.raises(ConfigError, match="do not belong into the table; give a folder by --results"):
+            main(Options(**given))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"expects area\.name=value.*got 'ppo\.num_epochs'"):
+        main(Options(set=("ppo.num_epochs",), results=tmp_path))
+    with pytest.raises(ConfigError, match=r"no option 'ppo\.epochs'"):
+        main(Options(suites=("needle",), seeds=(7001,), set=("ppo.epochs=2",), results=tmp_path))
+    assert alone.tried(Options(set=("memory.core=gru", "ppo.entropy=0.1"), quick=True)) == {
+        "memory.core": "gru",
+        "ppo.entropy": 0.1,
+    }
+
+
+@pytest.mark.parametrize("suite", LIVED)
+def test_the_published_lives_are_of_the_presets_as_they_are(suite: str) -> None:
+    found = envs.SUITES[suite]
+    for task, place in tasks_of(suite):
+        for seed in Options().seeds:
+            path = alone.RESULTS / suite / f"{task}-{seed}.json"
+            assert alone.is_kept(path, found.recommended), f"{path.name}: run python -m benchmarks.alone"
+            life, budget = json.loads(path.read_text()), share(found.presets[found.default_preset], place)
+            assert budget <= life["steps"] < budget + 5000, f"{path.name} is of another length; live it again"

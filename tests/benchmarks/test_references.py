@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks import references
-from benchmarks.references import PLANS, Options, Plan, curve_of, main, random_return
+from benchmarks.one_life import curve_of_20
+from benchmarks.references import PLANS, Options, Plan, main, random_return
 from nl_agents import envs
 from nl_agents.evaluation.lifetime import Lifetime
 from nl_agents.evaluation.reference import load_reference
@@ -34,7 +35,7 @@ def test_stands_in_for_a_task_of_the_same_suite(suite: str) -> None:
 
 def test_the_curve_is_the_mean_of_each_twentieth() -> None:
     episodes = [Episode(10 * (at + 1), 0, "one", float(at), 10, 10 * at) for at in range(40) if at != 0 and at != 1]
-    curve = curve_of(Lifetime.from_episodes(episodes, [(0, "one")], steps=400, num_envs=1))
+    curve = curve_of_20(Lifetime.from_episodes(episodes, [(0, "one")], steps=400, num_envs=1))
     assert curve == [None, *[2.0 * twentieth + 0.5 for twentieth in range(1, 20)]]
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from nl_agents.errors import RunFolderError
-from nl_agents.evaluation import lifelong_metrics, terminal
+from nl_agents.evaluation import Lifetime, lifelong_metrics, terminal
 from nl_agents.evaluation.comparison_page import write_comparison
 from nl_agents.evaluation.figures import FIGURES, figure_of
 from nl_agents.evaluation.plots import sliding_mean
@@ -120,7 +120,13 @@ def test_a_bare_run_without_reference_still_has_its_page(tmp_path: Path) -> None
 def test_a_life_without_an_episode_still_has_its_page(tmp_path: Path) -> None:
     life = cartpole_life(0, skill=1.0, savings=0.0, steps=100, mean_task=1000)
     found = Page(write_report(write_run(tmp_path / "run", life), reference=CARTPOLE).read_text())
-    assert "0 episodes" in found.text
+    assert "0 episodes" in found.text and "0 task switches, " in found.text
+
+
+def test_one_switch_is_one_switch(tmp_path: Path) -> None:
+    episodes = [Episode(10, 0, "one", 1.0, 10, 0), Episode(20, 0, "two", 1.0, 10, 10)]
+    life = Lifetime.from_episodes(episodes, [(0, "one"), (10, "two")], steps=20, num_envs=1)
+    assert "1 task switch, 2 episodes" in Page(write_report(write_run(tmp_path / "run", life)).read_text()).text
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
